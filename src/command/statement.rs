@@ -1,0 +1,57 @@
+//! What clients send and what an entry carries.
+
+use super::Value;
+
+/// A value for a placeholder. Item `n` of a statement's list (counted over all items, named ones included) binds
+/// parameter number `n` when it has no name (or an empty one), and `:name`, `@name`, `$name` when it has one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    pub name: Option<String>,
+    pub value: Value,
+}
+
+/// One SQL string as the client wrote it (it may hold several `;`-separated statements) with its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statement {
+    pub sql: String,
+    pub parameters: Vec<Parameter>,
+}
+
+/// The statements of one HTTP request: applied as one log entry, never interleaved with others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Request {
+    pub statements: Vec<Statement>,
+    /// One transaction around all statements: any error rolls all of them back.
+    pub transaction: bool,
+    /// Prefix result columns with the table they come from (reads only).
+    pub qualify_columns: bool,
+    /// Most VM steps that one statement may take while the entry is applied; 0 = no limit. `db_timeout` becomes
+    /// this count before the entry is proposed, so that every replica stops at the same step.
+    pub vm_steps_max: u64,
+}
+
+/// What to do to the database.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// `/db/execute`: rows only from statements that write and return rows (RETURNING).
+    Execute(Request),
+    /// `/db/request` with at least one write: rows from every statement that has columns.
+    Request(Request),
+    /// Changes nothing: a strong read waits for its place in the log, then reads (see coordinator).
+    Barrier,
+    /// Rebuild the database file, at the same index on every node (VACUUM renumbers rowids).
+    Vacuum,
+    /// `PRAGMA optimize` with this mask, at the same index on every node (statistics change plans).
+    Optimize { mask: u32 },
+}
+
+/// The content of one log entry of kind `Command`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// The leader's wall clock in microseconds since the Unix epoch; never lower than in the entry before. The
+    /// database's `now` while this entry is applied.
+    pub unix_time_us: i64,
+    /// Seeds `random()` and `randomblob()` while this entry is applied.
+    pub seed: u64,
+    pub action: Action,
+}

@@ -1,0 +1,3 @@
+//! The HTTP front: engine, router, handlers.
+
+pub mod engine;

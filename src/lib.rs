@@ -1,0 +1,8 @@
+//! Ferrolite: SQLite, replicated by a purpose-built Raft and served over HTTP.
+
+pub mod command;
+pub mod config;
+pub mod coordinator;
+pub mod db;
+pub mod http;
+pub mod node;
