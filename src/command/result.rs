@@ -69,7 +69,9 @@ impl ResultSink for Vec<StatementResult> {
 
     fn row(&mut self, values: &[ValueRef<'_>]) -> Result<(), SinkFull> {
         match self.last_mut() {
-            Some(StatementResult::Rows { rows, .. }) => rows.push(values.iter().map(|v| v.to_owned()).collect()),
+            Some(StatementResult::Rows { rows, .. }) => {
+                rows.push(values.iter().map(|v| ValueRef::to_owned(*v)).collect())
+            }
             _ => unreachable!("row() comes after begin_rows()"),
         }
         Ok(())
