@@ -1,1 +1,3 @@
 //! SQLite.
+
+pub mod version;
