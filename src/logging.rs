@@ -20,25 +20,27 @@ pub const PROCESS: &str = "rqlited";
 /// The component whose lines carry levels.
 pub const RAFT: &str = "raft";
 
+/// Libraries that log every call at debug level; their own lines matter only when they complain.
+const LIBRARIES: [&str; 4] = ["polling", "mio", "ureq", "native_tls"];
+
 /// Starts logging; a second call has no effect.
 pub fn start(raft_level: LevelFilter) {
+    // The only failure is a logger that was set before, such as a test's, which then stays.
+    let _ = builder(raft_level).try_init();
+}
+
+fn builder(raft_level: LevelFilter) -> env_logger::Builder {
+    let others_level = if raft_level > LevelFilter::Warn { LevelFilter::Debug } else { LevelFilter::Info };
     let mut builder = env_logger::Builder::new();
     builder
-        .filter_level(others_level(raft_level))
+        .filter_level(others_level)
         // The filter compares beginnings of targets, so modules of the raft crate (`raft::wal`) are included.
         .filter_module(RAFT, raft_level)
         .format(|out, record| writeln!(out, "{}", Line { record, at: SystemTime::now() }));
-    // The only failure is a logger that was set before, such as a test's, which then stays.
-    let _ = builder.try_init();
-}
-
-/// The level for components other than Raft.
-fn others_level(raft_level: LevelFilter) -> LevelFilter {
-    match raft_level {
-        LevelFilter::Trace => LevelFilter::Trace,
-        LevelFilter::Debug | LevelFilter::Info => LevelFilter::Debug,
-        LevelFilter::Warn | LevelFilter::Error | LevelFilter::Off => LevelFilter::Info,
+    for library in LIBRARIES {
+        builder.filter_module(library, LevelFilter::Warn);
     }
+    builder
 }
 
 /// Writes one line to stderr and ignores failure, unlike `eprintln!`, which panics when stderr is closed.
@@ -131,9 +133,26 @@ mod tests {
     }
 
     #[test]
-    fn other_components_follow_the_raft_level_only_below_warn() {
-        assert_eq!(others_level(LevelFilter::Off), LevelFilter::Info);
-        assert_eq!(others_level(LevelFilter::Warn), LevelFilter::Info);
-        assert_eq!(others_level(LevelFilter::Info), LevelFilter::Debug);
+    fn only_raft_is_filtered_by_the_raft_level() {
+        use LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
+        for (raft_level, target, shown) in [
+            (Off, "raft", None),
+            (Error, "raft", Some(Level::Error)),
+            (Warn, "raft", Some(Level::Warn)),
+            (Warn, "raft::wal", Some(Level::Warn)),
+            (Trace, "raft", Some(Level::Trace)),
+            (Off, "store", Some(Level::Info)),
+            (Warn, "store", Some(Level::Info)),
+            (Info, "store", Some(Level::Debug)),
+            (Debug, "store", Some(Level::Debug)),
+            (Trace, "store", Some(Level::Debug)),
+            (Trace, "polling::epoll", Some(Level::Warn)),
+        ] {
+            let logger = builder(raft_level).build();
+            let passes = |level: &Level| {
+                logger.matches(&Record::builder().target(target).level(*level).args(format_args!("x")).build())
+            };
+            assert_eq!(Level::iter().filter(passes).last(), shown, "{raft_level} {target}");
+        }
     }
 }

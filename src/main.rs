@@ -65,7 +65,9 @@ fn run() -> i32 {
             Some(word) => match command_named(word) {
                 Some(command) => (command, format!("ferrolite {word}"), 2),
                 None => {
-                    complain(format_args!("unknown command: {word}\n\n{}", SHORT_HELP.trim_end()));
+                    let hint =
+                        if word.starts_with('-') { " (flags stand behind a command, such as serve)" } else { "" };
+                    complain(format_args!("unknown command: {word}{hint}\n\n{}", SHORT_HELP.trim_end()));
                     return MISUSED;
                 }
             },
@@ -87,6 +89,7 @@ fn run() -> i32 {
             }
         },
         Command::Version => print(&(build_info::version_line("ferrolite", sqlite_version()) + "\n")),
+        Command::Help if arguments == ["serve"] => print(&help::usage("ferrolite serve")),
         Command::Help => print(SHORT_HELP),
     }
 }

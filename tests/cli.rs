@@ -443,12 +443,16 @@ fn without_a_command_the_commands_are_named() {
     let unknown = run(Path::new(BINARY), &["sevre"]);
     assert_eq!(unknown.status, 2);
     assert!(unknown.stderr.starts_with("unknown command: sevre\n"), "{}", unknown.stderr);
+    let flag = run(Path::new(BINARY), &["-fk", "d"]);
+    assert!(flag.status == 2 && flag.stderr.starts_with("unknown command: -fk (flags stand behind"), "{}", flag.stderr);
 }
 
 #[test]
 fn help_version_and_flags_print_to_stdout() {
     let help = run(Path::new(BINARY), &["help"]);
     assert!(help.status == 0 && help.stderr.is_empty() && help.stdout.contains("Usage: ferrolite <command>"));
+    let help = run(Path::new(BINARY), &["help", "serve"]);
+    assert!(help.status == 0 && help.stderr.is_empty() && help.stdout.contains("\n  -http-addr string\n"));
     let version = run(Path::new(BINARY), &["version"]);
     assert!(version.status == 0 && version.stdout.starts_with("ferrolite v10."), "{}", version.stdout);
     let markdown = run(Path::new(BINARY), &["flags", "-markdown"]);
@@ -536,4 +540,31 @@ fn closed_streams_do_no_harm() {
         let done = Command::new("sh").args(["-c", script, BINARY]).stdin(Stdio::null()).output().expect("sh starts");
         assert_eq!(done.status.code(), Some(status), "{script}");
     }
+}
+
+/// Log lines carry the time of the machine's zone, here one that is a quarter of an hour off all others.
+#[cfg(unix)]
+#[test]
+fn log_lines_are_in_local_time() {
+    let seconds_of_day = |zone: &str| -> u32 {
+        let done = Command::new(BINARY).arg("serve").env("TZ", zone).output().expect("the binary starts");
+        let line = String::from_utf8(done.stderr).expect("UTF-8");
+        let clock = line.split(' ').nth(2).expect("a time of day");
+        clock.split(':').fold(0, |sum, part| sum * 60 + part.parse::<u32>().expect("a number"))
+    };
+    let day = 86_400;
+    let (utc, zoned) = (seconds_of_day("UTC0"), seconds_of_day("XXX-05:45"));
+    let apart = (zoned + day - utc) % day;
+    let expected = 5 * 3600 + 45 * 60;
+    assert!((expected..expected + 60).contains(&apart), "{apart} seconds apart");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_word_that_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let word = std::ffi::OsStr::from_bytes(b"d\xff");
+    let done = Command::new(BINARY).arg("serve").arg(word).output().expect("the binary starts");
+    assert_eq!(done.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&done.stderr).starts_with("argument is not valid UTF-8: d"));
 }
