@@ -374,6 +374,12 @@ fn what_is_not_built_is_refused_only_after_the_checks_and_only_when_it_differs_f
         let reason = text.strip_prefix(&format!("fatal: -{name} is not supported yet: ")).expect(text);
         assert!(!reason.is_empty() && !reason.contains('\n'), "{text}");
     }
+    if refused.iter().any(|flag| flag.name == "auth") {
+        for (_, flags, text) in CHECKS {
+            let words = [&["-auth", "f"], *flags, &["d"]].concat();
+            assert_eq!(Config::from_words(&words).expect_err("a fault"), *text, "{words:?}");
+        }
+    }
     let harmless = ["-raft-non-voter=false", "-bootstrap-expect", "0", "-join=", "-auth=", "d"];
     assert!(Config::from_words(&harmless).is_ok());
 }
