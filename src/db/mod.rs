@@ -1,5 +1,6 @@
 //! SQLite: the only place that names rusqlite.
 
 pub mod status;
+pub mod version;
 
 pub use status::DbStatus;
