@@ -14,14 +14,14 @@ fn a_log_that_is_never_cut_off_holds_what_the_model_holds() {
         for boot in 2..8 {
             for _ in 0..rng.below(60) {
                 random_op(&mut driver, &mut rng).expect("a healthy disk never fails");
-                driver.check_now();
+                driver.check_now().expect("a healthy disk never fails");
             }
             driver.sync().expect("a healthy disk never fails");
             let Driver { wal, mut history, .. } = driver;
             wal.close().expect("a healthy disk never fails");
             history.note_sync();
             driver = Driver::open(&disk, history, boot).map_err(|(error, _)| error).expect("opens again");
-            driver.check_now();
+            driver.check_now().expect("a healthy disk never fails");
         }
     }
 }

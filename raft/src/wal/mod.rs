@@ -5,11 +5,13 @@
 //! report anything durable that a power cut can take back, and never go on after an error.
 //!
 //! The format and the reasoning about crashes are in `raft/README.md`; the bytes are described in `format.rs`.
-//! Reading order: `format`, `state`, `tail`, `pool`, `recover`, `scan`, then this file.
+//! Reading order: this file, `format`, `state`, `tail`, `append`, `pool`, `scan`, `recover`, `read`.
 
+mod append;
 mod error;
 mod format;
 mod pool;
+mod read;
 mod recover;
 mod scan;
 mod state;
@@ -20,18 +22,19 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
-use crate::{ClusterId, Entry, HardState, Index, LogId, Term};
+use crate::{ClusterId, Entry, HardState, Index, LogId};
 
 pub use error::WalError;
 pub use format::{NODE_ID_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use recover::TornTail;
 
-use format::{PAGE_BYTES, RecordKind, Seal, SegmentHeader, record_bytes, salt_of, vote_bytes};
-use pool::{Pool, segment_name};
+use append::{check_sizes, new_tail};
+use format::{PAGE_BYTES, SegmentHeader, salt_of};
+use pool::Pool;
+use read::Budget;
 use recover::{Found, recover};
-use scan::Scanner;
 use state::LogState;
-use tail::{Record, Tail};
+use tail::Tail;
 
 /// Default size of a segment's file.
 pub const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -97,12 +100,6 @@ pub struct Durable {
     /// Term and index: a late report can never stand for an entry that was replaced meanwhile.
     pub last: LogId,
     pub hard_state: HardState,
-}
-
-/// What a read may return, and what it has so far; the same measure as in the files.
-struct Budget {
-    bytes: u64,
-    bytes_max: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,222 +353,14 @@ impl Wal {
     fn note_durable(&mut self) {
         self.durable = Durable { last: self.state.last, hard_state: self.state.hard_state.clone() };
     }
-
-    fn append_all(&mut self, batch: &Batch<'_>) -> Result<(), WalError> {
-        if let Some(hard_state) = batch.hard_state
-            && *hard_state != self.state.hard_state
-        {
-            let payload = vote_bytes(hard_state);
-            let id = LogId { term: hard_state.term, index: Index(0) };
-            let record = Record { kind: RecordKind::HardState, truncates: false, id, prev_term: Term(0), payload };
-            self.put(&record, Some(hard_state))?;
-        }
-        let mut prev = self.state.last;
-        let mut truncates = false;
-        if let Some(after) = batch.truncate_after {
-            assert!(after <= prev.index, "a cut lies within the log");
-            assert!(self.state.first.index <= after, "what was purged is never cut");
-            if after < prev.index {
-                prev = self.find_id(after)?;
-                truncates = true;
-            }
-        }
-        if truncates && batch.entries.is_empty() {
-            let record = Record { kind: RecordKind::Truncate, truncates, id: prev, prev_term: Term(0), payload: &[] };
-            self.put(&record, None)?;
-        }
-        for entry in batch.entries {
-            assert_eq!(entry.id.index, prev.index.next(), "entries follow each other");
-            let kind = RecordKind::Entry(entry.kind);
-            let record = Record { kind, truncates, id: entry.id, prev_term: prev.term, payload: &entry.payload };
-            self.put(&record, None)?;
-            truncates = false;
-            prev = entry.id;
-        }
-        Ok(())
-    }
-
-    /// Adds one record, in a new segment if this one is full.
-    fn put(&mut self, record: &Record<'_>, hard_state: Option<&HardState>) -> Result<(), WalError> {
-        if !self.tail.fits(record.payload.len() as u64) {
-            self.roll(self.state.last, false, record_bytes(record.payload.len() as u64))?;
-        }
-        if self.reopened {
-            self.push_reopen()?;
-            return self.put(record, hard_state);
-        }
-        self.marked = false;
-        let (header, place) = self.tail.push(record)?;
-        let applied = self.state.apply(&header, hard_state.cloned(), place);
-        assert_eq!(applied, Ok(()), "a batch keeps the laws of the log");
-        Ok(())
-    }
-
-    /// The first record after a start: changes the chain, so that nothing behind it can follow it.
-    fn push_reopen(&mut self) -> Result<(), WalError> {
-        self.reopened = false;
-        let salt = salt_of(self.options.boot_salt, self.tail.seq(), self.tail.chain());
-        let id = LogId { term: Term(salt), index: self.state.last.index };
-        let reopen = Record { kind: RecordKind::Reopen, truncates: false, id, prev_term: Term(0), payload: &[] };
-        self.tail.push(&reopen).map(|_| ())
-    }
-
-    fn push_mark(&mut self) -> Result<(), WalError> {
-        let id = self.state.last;
-        let mark = Record { kind: RecordKind::Mark, truncates: false, id, prev_term: Term(0), payload: &[] };
-        self.tail.push(&mark).map(|_| ())
-    }
-
-    /// Goes on in a new segment. Everything in the old one is durable before the new one exists, so that a bad
-    /// record in a segment with a successor is always damage.
-    fn roll(&mut self, base: LogId, reset: bool, records_bytes: u64) -> Result<(), WalError> {
-        self.tail.sync()?;
-        self.reader = None;
-        let seq = self.tail.seq() + 1;
-        let header = SegmentHeader {
-            cluster_id: self.cluster_id,
-            seq,
-            salt: salt_of(self.options.boot_salt, seq, self.tail.chain()),
-            reset,
-            base,
-            prev_end: u32::try_from(self.tail.end()).expect("a segment is shorter than 4 GiB"),
-            prev_chain: self.tail.chain(),
-            hard_state: self.state.hard_state.clone(),
-        };
-        self.tail = new_tail(&mut self.pool, &header, records_bytes)?;
-        self.segments.push_back(Segment { seq, len_bytes: self.tail.len_bytes() });
-        self.reopened = false;
-        self.marked = true;
-        Ok(())
-    }
-
-    fn reset_all(&mut self, base: LogId) -> Result<(), WalError> {
-        self.roll(base, true, 0)?;
-        self.state.reset(base);
-        self.note_durable();
-        while self.segments.len() > 1 {
-            let oldest = self.segments.pop_front().expect("there are several");
-            self.pool.retire(oldest.seq, oldest.len_bytes)?;
-        }
-        Ok(())
-    }
-
-    fn forget_reader(&mut self, seq: u64) {
-        if self.reader.as_ref().is_some_and(|(open, _)| *open == seq) {
-            self.reader = None;
-        }
-    }
-
-    /// Makes `reader` the segment of this number.
-    fn open_reader(&mut self, seq: u64) -> Result<(), WalError> {
-        if self.reader.as_ref().is_none_or(|(open, _)| *open != seq) {
-            let (file, _) = self.pool.open_file(&segment_name(seq))?;
-            self.reader = Some((seq, file));
-        }
-        Ok(())
-    }
-
-    /// Calls `visit` with the scanner before each record, from a point at or before `start` on, until it
-    /// returns `false`. All records lie in one segment.
-    fn scan_run(
-        &mut self,
-        start: Index,
-        mut visit: impl FnMut(&mut Scanner<'_>, Index) -> Result<bool, WalError>,
-    ) -> Result<(), WalError> {
-        // What was appended and not synced may still be in the buffer.
-        self.tail.flush()?;
-        let (point, run_end) = self.state.seek(start);
-        self.open_reader(point.segment)?;
-        let (_, file) = self.reader.as_ref().expect("it was opened just now");
-        let name = segment_name(point.segment);
-        let seal = self.seal_of(file.as_ref(), &name)?;
-        let mut scanner = Scanner::new(file.as_ref(), &name, seal, point.offset, point.chain);
-        while visit(&mut scanner, run_end)? {}
-        Ok(())
-    }
-
-    /// The seal is read again with the segment: cheaper than keeping one for each in memory.
-    fn seal_of(&self, file: &dyn DiskFile, name: &str) -> Result<Seal, WalError> {
-        let mut page = [0u8; PAGE_BYTES as usize];
-        let filled = file.pread(&mut page, 0).map_err(|error| WalError::io("pread", name, error))?;
-        match SegmentHeader::decode(&page[..filled]) {
-            Ok((header, _)) => Ok(Seal::new(&header)),
-            Err(_) => Err(WalError::corrupt(name, 0, "the segment header was good at the start and no longer is")),
-        }
-    }
-
-    /// Reads from `range.start` to the end of its run; returns whether the budget is used up.
-    fn read_run(
-        &mut self,
-        range: Range<Index>,
-        budget: &mut Budget,
-        entries: &mut Vec<Entry>,
-    ) -> Result<bool, WalError> {
-        let mut full = false;
-        self.scan_run(range.start, |scanner, run_end| {
-            let end = run_end.min(range.end);
-            let (header, payload) = scanner.step_payload(|header| {
-                let wanted = matches!(header.kind, RecordKind::Entry(_)) && header.id.index >= range.start;
-                full = wanted && !entries.is_empty() && budget.bytes + header.record_bytes() > budget.bytes_max;
-                wanted && !full
-            })?;
-            let (RecordKind::Entry(kind), Some(payload)) = (header.kind, payload) else { return Ok(!full) };
-            assert!(header.id.index < end, "a run holds no entry that was cut");
-            budget.bytes += header.record_bytes();
-            entries.push(Entry { id: header.id, kind, payload });
-            Ok(header.id.index.next() < end)
-        })?;
-        Ok(full)
-    }
-
-    fn find_id(&mut self, index: Index) -> Result<LogId, WalError> {
-        if index == self.state.first.index {
-            return Ok(self.state.first);
-        }
-        if index == self.state.last.index {
-            return Ok(self.state.last);
-        }
-        let mut found = None;
-        self.scan_run(index, |scanner, _| {
-            let (header, _) = scanner.step_payload(|_| false)?;
-            if matches!(header.kind, RecordKind::Entry(_)) && header.id.index == index {
-                found = Some(header.id);
-            }
-            Ok(found.is_none())
-        })?;
-        Ok(found.expect("a scan ends only where it found the entry"))
-    }
 }
 
 impl WalOptions {
     fn check(&self) {
-        assert!(self.segment_bytes % PAGE_BYTES == 0, "a segment is made of pages");
+        assert!(self.segment_bytes.is_multiple_of(PAGE_BYTES), "a segment is made of pages");
         assert!(
             (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes),
             "the size of a segment is within its limits"
         );
     }
-}
-
-fn check_sizes(batch: &Batch<'_>) -> Result<(), WalError> {
-    for entry in batch.entries {
-        let bytes = entry.payload.len() as u64;
-        if bytes > PAYLOAD_BYTES_MAX {
-            return Err(WalError::TooLarge { bytes, bytes_max: PAYLOAD_BYTES_MAX });
-        }
-    }
-    if let Some(hard_state) = batch.hard_state {
-        let bytes = vote_bytes(hard_state).len();
-        if bytes > NODE_ID_BYTES_MAX {
-            return Err(WalError::TooLarge { bytes: bytes as u64, bytes_max: NODE_ID_BYTES_MAX as u64 });
-        }
-        assert!(hard_state.voted_for.is_none() || bytes > 0, "a node's name is not empty");
-    }
-    Ok(())
-}
-
-fn new_tail(pool: &mut Pool, header: &SegmentHeader, records_bytes: u64) -> Result<Tail, WalError> {
-    let name = segment_name(header.seq);
-    let (file, len_bytes) = pool.create_segment(header, records_bytes)?;
-    Tail::new(file, name, header, len_bytes, header.chain(), PAGE_BYTES)
 }

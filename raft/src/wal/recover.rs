@@ -121,7 +121,7 @@ fn open_header(name: String, file: Box<dyn DiskFile>, len_bytes: u64, seq: u64) 
     if header.seq != seq {
         return Err(WalError::corrupt(&name, 0, format!("this is segment {}, under the name of another", header.seq)));
     }
-    if len_bytes % PAGE_BYTES != 0 || len_bytes > u64::from(u32::MAX) {
+    if !len_bytes.is_multiple_of(PAGE_BYTES) || len_bytes > u64::from(u32::MAX) {
         return Err(WalError::corrupt(&name, len_bytes, "a segment is never so long"));
     }
     Ok(OpenSegment { name, file, len_bytes, header, chain })

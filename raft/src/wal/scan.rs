@@ -14,6 +14,8 @@ use crate::disk::DiskFile;
 const WINDOW_BYTES: usize = 64 * 1024;
 const _: () = assert!(WINDOW_BYTES > NODE_ID_BYTES_MAX + RECORD_HEADER_BYTES);
 
+type Payload = Arc<[u8]>;
+
 /// A record that passed all checks of its bytes.
 pub(super) struct Scanned {
     pub header: RecordHeader,
@@ -105,7 +107,7 @@ impl<'a> Scanner<'a> {
     pub fn step_payload(
         &mut self,
         want: impl FnOnce(&RecordHeader) -> bool,
-    ) -> Result<(RecordHeader, Option<Arc<[u8]>>), WalError> {
+    ) -> Result<(RecordHeader, Option<Payload>), WalError> {
         let (offset, seal) = (self.offset, self.seal);
         let corrupt = |reason| WalError::corrupt(self.name, offset, reason);
         let no_header = corrupt("no record header where there was one");
@@ -125,10 +127,10 @@ impl<'a> Scanner<'a> {
     }
 
     /// `None` when the payload is not the one that the header names.
-    fn payload(&mut self, header: &RecordHeader, offset: u64) -> Result<Option<Arc<[u8]>>, WalError> {
+    fn payload(&mut self, header: &RecordHeader, offset: u64) -> Result<Option<Payload>, WalError> {
         let payload_bytes = header.payload_bytes as usize;
         let payload_offset = offset + RECORD_HEADER_BYTES as u64;
-        let payload: Arc<[u8]> = if payload_bytes <= WINDOW_BYTES {
+        let payload: Payload = if payload_bytes <= WINDOW_BYTES {
             Arc::from(self.bytes(payload_offset, payload_bytes)?)
         } else {
             let len_bytes = self.file.len_bytes().map_err(|error| WalError::io("fstat", self.name, error))?;
@@ -136,7 +138,7 @@ impl<'a> Scanner<'a> {
                 return Ok(None);
             }
             // Read in place: a large payload is in memory only once.
-            let mut payload: Arc<[u8]> = std::iter::repeat_n(0u8, payload_bytes).collect();
+            let mut payload: Payload = std::iter::repeat_n(0u8, payload_bytes).collect();
             let bytes = Arc::get_mut(&mut payload).expect("nobody else holds the new payload");
             let filled =
                 self.file.pread(bytes, payload_offset).map_err(|error| WalError::io("pread", self.name, error))?;

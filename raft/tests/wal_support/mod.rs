@@ -141,9 +141,9 @@ impl History {
     }
 
     /// Finds the step that a recovery shows, and goes on from there; panics if there is none.
-    pub fn check(&mut self, wal: &mut Wal, recovered: &Recovered) {
+    pub fn check(&mut self, wal: &mut Wal, recovered: &Recovered) -> Result<(), WalError> {
         assert_eq!(recovered.cluster_id, CLUSTER);
-        let entries = read_all(wal, 700);
+        let entries = read_all(wal, 700)?;
         let fits = |state: &State| {
             let first = recovered.first;
             if state.hard_state != recovered.hard_state || state.last() != recovered.last {
@@ -170,21 +170,22 @@ impl History {
         // All later steps are lost for good: none of them may show up again.
         self.steps.truncate(step + 1);
         self.durable = step;
+        Ok(())
     }
 }
 
-pub fn read_all(wal: &mut Wal, bytes_max: u64) -> Vec<Entry> {
+pub fn read_all(wal: &mut Wal, bytes_max: u64) -> Result<Vec<Entry>, WalError> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut next = wal.first().index.next();
     while next <= wal.last().index {
-        let part = wal.read(next..wal.last().index.next(), bytes_max).expect("entries in the log can be read");
+        let part = wal.read(next..wal.last().index.next(), bytes_max)?;
         assert!(!part.is_empty(), "a read makes progress");
         let bytes: usize = part.iter().map(|entry| entry.payload.len()).sum();
         assert!(part.len() == 1 || bytes as u64 <= bytes_max, "a read is bounded");
         next = part[part.len() - 1].id.index.next();
         entries.extend(part);
     }
-    entries
+    Ok(entries)
 }
 
 /// The log and its model side by side; every call may fail at the power cut.
@@ -198,7 +199,9 @@ impl Driver {
     pub fn open(disk: &SimDisk, mut history: History, boot_salt: u64) -> Result<Driver, (WalError, History)> {
         match Wal::open(Arc::new(disk.clone()), &options(boot_salt)) {
             Ok((mut wal, recovered)) => {
-                history.check(&mut wal, &recovered);
+                if let Err(error) = history.check(&mut wal, &recovered) {
+                    return Err((error, history));
+                }
                 Ok(Driver { disk: disk.clone(), wal, history })
             }
             Err(error) => Err((error, history)),
@@ -237,13 +240,14 @@ impl Driver {
     }
 
     /// The log shows exactly the model's last state.
-    pub fn check_now(&mut self) {
+    pub fn check_now(&mut self) -> Result<(), WalError> {
         let state = self.history.now().clone();
         assert_eq!(self.wal.last(), state.last());
         let first = self.wal.first().index.0;
         assert!(first >= state.base.index.0 && first <= self.history.purged_to.max(state.base.index.0));
         assert_eq!(self.wal.first(), state.id_at(first));
-        assert_eq!(read_all(&mut self.wal, 3000), state.entries[(first - state.base.index.0) as usize..]);
+        assert_eq!(read_all(&mut self.wal, 3000)?, state.entries[(first - state.base.index.0) as usize..]);
+        Ok(())
     }
 }
 
@@ -285,9 +289,6 @@ pub fn random_op(driver: &mut Driver, rng: &mut Rng) -> Result<(), WalError> {
         16 => driver.wal.prepare_spare().map(|_| ()),
         17 => driver.wal.mark_durable(),
         18 if rng.chance(4) => driver.reset_to(id(last.term.0.max(1), last.index.0 + rng.below(20))),
-        _ => {
-            driver.check_now();
-            Ok(())
-        }
+        _ => driver.check_now(),
     }
 }
