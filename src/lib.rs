@@ -6,3 +6,4 @@ pub mod coordinator;
 pub mod db;
 pub mod http;
 pub mod node;
+pub mod text;
