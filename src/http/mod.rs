@@ -1,3 +1,6 @@
 //! The HTTP front: engine, router, handlers.
 
 pub mod engine;
+pub mod params;
+mod scan;
+pub mod statements;
