@@ -7,3 +7,4 @@ pub mod db;
 pub mod http;
 pub mod node;
 pub mod text;
+pub mod vars;
