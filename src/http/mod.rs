@@ -1,3 +1,4 @@
 //! The HTTP front: engine, router, handlers.
 
 pub mod engine;
+pub mod json;
