@@ -65,7 +65,9 @@ mod tests {
 
     #[test]
     fn tells_broken_sql_from_unknown_names() {
-        for sql in ["", "SELECT 1", "SELECT * FROM nope WHERE x = ?", "INSERT INTO nope VALUES(:a);", "-- c", "DROP TABLE x"] {
+        for sql in
+            ["", "SELECT 1", "SELECT * FROM nope WHERE x = ?", "INSERT INTO nope VALUES(:a);", "-- c", "DROP TABLE x"]
+        {
             assert_eq!(check(sql), Ok(()), "{sql}");
         }
         let error = check("SELECT 1;\n SLECT * FORM foo").expect_err("no SQL");

@@ -226,7 +226,10 @@ fn not_negative(ns: i64) -> Duration {
 }
 
 /// The decoded pairs of a query string in their order. The head of a request is bounded, and so is their number.
-struct Pairs<'a>(Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>);
+struct Pairs<'a>(Vec<(Bytes<'a>, Bytes<'a>)>);
+
+/// Decoded: borrowed where nothing had to be decoded.
+type Bytes<'a> = Cow<'a, [u8]>;
 
 impl<'a> Pairs<'a> {
     fn parse(query: &'a str) -> Result<Pairs<'a>, ParamError> {
@@ -269,17 +272,28 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// Percent-decodes; `+` is a blank.
-fn unescape(text: &str) -> Result<Cow<'_, [u8]>, ParamError> {
+/// Decodes the path of a request, in which `+` is an ordinary character; `None` when it is not valid.
+pub fn decode_path(path: &str) -> Option<Cow<'_, str>> {
+    match percent_decode(path, false).ok()? {
+        Cow::Borrowed(_) => Some(Cow::Borrowed(path)),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+    }
+}
+
+fn unescape(text: &str) -> Result<Bytes<'_>, ParamError> {
+    percent_decode(text, true)
+}
+
+fn percent_decode(text: &str, plus_is_blank: bool) -> Result<Bytes<'_>, ParamError> {
     let bytes = text.as_bytes();
-    if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+    if !bytes.iter().any(|&byte| byte == b'%' || (plus_is_blank && byte == b'+')) {
         return Ok(Cow::Borrowed(bytes));
     }
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         match byte {
-            b'+' => out.push(b' '),
+            b'+' if plus_is_blank => out.push(b' '),
             b'%' => match (hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
                 (Some(high), Some(low)) => {
                     out.push(high << 4 | low);
@@ -381,6 +395,14 @@ mod tests {
             assert_eq!(Params::parse(&format!("level={value}")).expect("valid").level, level);
         }
         assert_eq!(Params::parse("level=bogus").expect("valid").level, Level::Weak);
+    }
+
+    #[test]
+    fn paths_are_decoded() {
+        assert_eq!(decode_path("/db/%71uery").as_deref(), Some("/db/query"));
+        assert_eq!(decode_path("/a+b%2B").as_deref(), Some("/a+b+"));
+        assert_eq!(decode_path("/%").as_deref(), None);
+        assert_eq!(decode_path("/%ff").as_deref(), None);
     }
 
     #[test]

@@ -270,8 +270,8 @@ mod tests {
     #[test]
     fn skip_agrees_with_serde_json_on_what_is_json() {
         let fragments = [
-            "[", "]", "{", "}", ",", ":", "1", "-", "0", ".5", "e3", "\"a\"", "\"\\n\"", "\"\\x\"", "\"", "true", "nul",
-            "null", " ", "01", "\u{1}", "é",
+            "[", "]", "{", "}", ",", ":", "1", "-", "0", ".5", "e3", "\"a\"", "\"\\n\"", "\"\\x\"", "\"", "true",
+            "nul", "null", " ", "01", "\u{1}", "é",
         ];
         // Every text of up to four fragments.
         let n = fragments.len();

@@ -37,7 +37,8 @@ pub type Extra<'a> = (&'a str, String);
 
 /// Renders all entries, or the one named `key` (none when there is no such entry), in the order of their names.
 pub fn render(extras: &[Extra<'_>], key: Option<&str>) -> String {
-    let mut entries: Vec<(&str, String)> = table::GROUPS.iter().map(|group| (group.name, render_group(group))).collect();
+    let mut entries: Vec<(&str, String)> =
+        table::GROUPS.iter().map(|group| (group.name, render_group(group))).collect();
     entries.extend(extras.iter().map(|(name, json)| (*name, json.clone())));
     entries.retain(|(name, _)| key.is_none_or(|key| key == *name));
     entries.sort_by_key(|(name, _)| *name);
@@ -91,8 +92,7 @@ mod tests {
     #[test]
     fn rendering_has_the_documented_layout() {
         mux::NUM_CONNECTIONS_HANDLED.set(7);
-        let expected =
-            "{\n\"mux\": {\"num_connections_handled\": 7, \"num_tls_cert_fetched\": 0, \"num_unregistered_handlers\": 0}\n}\n";
+        let expected = "{\n\"mux\": {\"num_connections_handled\": 7, \"num_tls_cert_fetched\": 0, \"num_unregistered_handlers\": 0}\n}\n";
         assert_eq!(render(&[], Some("mux")), expected);
         assert_eq!(render(&[], Some("nothing")), "{\n\n}\n");
         let all = render(&[("cmdline", "[]".to_owned()), ("memstats", memstats())], None);
