@@ -123,7 +123,7 @@ pub struct DbConfig {
 /// Queued writes.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueConfig {
-    /// Requests that may wait.
+    /// Requests that may wait; with 0 each one is handed over directly.
     pub capacity: usize,
     /// Requests that make a batch; at least 1.
     pub batch_size: usize,

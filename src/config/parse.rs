@@ -358,4 +358,24 @@ mod tests {
         assert_eq!(raw.first_negative(), None);
         assert_eq!(read("-write-queue-capacity -1").first_negative(), Some("write-queue-capacity"));
     }
+
+    /// Words made of pieces that the grammar cares about: none may panic, and what is read must be one of the kinds.
+    #[test]
+    fn no_command_line_makes_the_parser_panic() {
+        let pieces =
+            ["-", "--", "=", "fk", "node-id", "raft-snap", "join", "join-interval", "0x", "1", "_", "h", "é", ","];
+        let mut state: u64 = 7;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..20_000 {
+            let words: Vec<String> =
+                (0..next(5)).map(|_| (0..next(6)).map(|_| pieces[next(pieces.len())]).collect()).collect();
+            match parse(&words) {
+                Ok(raw) => assert!(raw.positionals.len() <= words.len()),
+                Err(error) => assert!(!error.to_string().contains('\n'), "{words:?}"),
+            }
+        }
+    }
 }

@@ -2,5 +2,6 @@
 
 pub mod status;
 pub mod syntax;
+pub mod version;
 
 pub use status::DbStatus;
