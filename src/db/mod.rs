@@ -1,5 +1,7 @@
 //! SQLite: the only place that names rusqlite.
 
+pub mod bind;
+pub mod sqlite;
 pub mod status;
 pub mod syntax;
 pub mod version;

@@ -63,12 +63,12 @@ impl Columns {
 
     /// Gives columns without a declared type the type of their value in the first row. A NULL leaves it open for good.
     pub fn infer_types(&mut self, first_row: &[ValueRef<'_>]) {
-        for at in 0..self.infos.len() {
+        for (at, value) in first_row.iter().enumerate() {
             if !self.infos[at].type_is_open {
                 continue;
             }
             // A BLOB counts as text, and is then shown as text.
-            let (inferred, blob_as_text) = match first_row[at] {
+            let (inferred, blob_as_text) = match value {
                 ValueRef::Null => ("", true),
                 ValueRef::Integer(_) => ("integer", false),
                 ValueRef::Real(_) => ("real", false),
