@@ -9,3 +9,4 @@ pub mod logging;
 pub mod node;
 pub mod server;
 pub mod text;
+pub mod vars;
