@@ -1,6 +1,6 @@
-//! What the log costs beyond the disk: raw 4 KiB writes with fdatasync into a file that was written before, against
-//! `append` + `sync` of 1, 16, 64 and 256 entries of 100 bytes. Both alternate, so that a disk that changes its mood
-//! changes it for both. Run: `cargo bench -p ferrolite-raft`; `WAL_BENCH_DIR` names the directory (default: temp).
+//! What the log costs beyond the disk: `append` + `sync` of 1, 16, 64 and 256 entries of 100 bytes, against raw writes
+//! with fdatasync into a file that was written before - of one page, and of as many pages as the entries fill. All
+//! alternate, so that a disk that changes its mood changes it for all. Run: `cargo bench -p ferrolite-raft`; `WAL_BENCH_DIR` names the directory (default: temp).
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -15,6 +15,9 @@ use raft::{ClusterId, Entry, EntryKind, HardState, Index, LogId, Term};
 const ROUNDS: usize = 12;
 const SYNCS_PER_ROUND: u32 = 200;
 const PAYLOAD_BYTES: usize = 100;
+
+/// A header of 56 bytes and the payload, padded.
+const RECORD_BYTES: u64 = 160;
 
 /// The raw side: pages in order, around and around a file of one segment.
 struct Raw {
@@ -31,13 +34,16 @@ impl Raw {
         Raw { file, page: 0 }
     }
 
-    fn round(&mut self) -> Duration {
-        let bytes = [self.page as u8; 4096];
+    fn round(&mut self, pages: u64) -> Duration {
+        let bytes = vec![self.page as u8; pages as usize * 4096];
         let start = Instant::now();
         for _ in 0..SYNCS_PER_ROUND {
+            if (self.page + pages) * 4096 > SEGMENT_BYTES {
+                self.page = 0;
+            }
             self.file.write_all_at(&bytes, self.page * 4096).expect("writes");
             self.file.sync_data().expect("syncs");
-            self.page = (self.page + 1) % (SEGMENT_BYTES / 4096);
+            self.page += pages;
         }
         start.elapsed() / SYNCS_PER_ROUND
     }
@@ -81,19 +87,27 @@ fn main() {
     for _ in 0..4 {
         log_round(&mut wal, &payload, 256);
     }
-    println!("{:>8} {:>14} {:>14} {:>8} {:>14}", "entries", "raw us/sync", "log us/sync", "ratio", "entries/s");
-    for batch in [1, 16, 64, 256] {
-        let (mut raws, mut logs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    println!("microseconds per sync, medians of {ROUNDS} rounds of {SYNCS_PER_ROUND}");
+    println!(
+        "{:>8} {:>10} {:>12} {:>10} {:>9} {:>12} {:>12}",
+        "entries", "raw 4 KiB", "raw as many", "log", "to 4 KiB", "to as many", "entries/s"
+    );
+    for batch in [1u64, 16, 64, 256] {
+        let pages = (batch * RECORD_BYTES).div_ceil(4096);
+        let mut rows: [Vec<f64>; 5] = Default::default();
         for _ in 0..ROUNDS {
-            let raw_us = raw.round().as_secs_f64() * 1e6;
+            let raw_us = raw.round(1).as_secs_f64() * 1e6;
             let log_us = log_round(&mut wal, &payload, batch).as_secs_f64() * 1e6;
-            raws.push(raw_us);
-            logs.push(log_us);
-            ratios.push(log_us / raw_us);
+            let many_us = raw.round(pages).as_secs_f64() * 1e6;
+            for (row, value) in rows.iter_mut().zip([raw_us, many_us, log_us, log_us / raw_us, log_us / many_us]) {
+                row.push(value);
+            }
         }
-        let log_us = median(logs);
-        let (raw_us, ratio) = (median(raws), median(ratios));
-        println!("{batch:>8} {raw_us:>14.1} {log_us:>14.1} {ratio:>8.3} {:>14.0}", batch as f64 * 1e6 / log_us);
+        let [raw_us, many_us, log_us, to_raw, to_many] = rows.map(median);
+        let entries_per_s = batch as f64 * 1e6 / log_us;
+        println!(
+            "{batch:>8} {raw_us:>10.1} {many_us:>12.1} {log_us:>10.1} {to_raw:>9.3} {to_many:>12.3} {entries_per_s:>12.0}"
+        );
     }
     drop(wal);
     std::fs::remove_dir_all(&dir).expect("removes its directory");
