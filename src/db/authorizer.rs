@@ -54,8 +54,8 @@ fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies: bool) -
             table(c, request, applies)
         }
         code::SQLITE_FUNCTION => match request.second {
-            Some(name) if name.eq_ignore_ascii_case("load_extension") => Verdict::Deny,
-            // Its value carries a number that differs from process to process.
+            // Its value carries a number that differs from process to process. (`load_extension` is not enabled, and
+            // says so itself.)
             Some(name) if applies && name.eq_ignore_ascii_case("fts5_locale") => Verdict::Deny,
             _ => Verdict::Allow,
         },

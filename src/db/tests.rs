@@ -303,7 +303,7 @@ fn automatic_rowids_after_the_largest_are_refused_not_random() {
     let full = format!("error: {}", rowids::TEXT_FULL);
     assert_eq!(node.execute(&["INSERT INTO t VALUES(2)", "INSERT INTO t(rowid, v) VALUES(5, 2)"])[0], full);
     let mut node = node.restart();
-    assert_eq!(node.execute(&["INSERT INTO t VALUES(2)"]), [full.clone()]);
+    assert_eq!(node.execute(&["INSERT INTO t VALUES(2)"]), [full.as_str()]);
     assert_eq!(show(&node.one(transaction(&["INSERT INTO t(rowid) VALUES(6)", "INSERT INTO t VALUES(2)"])))[1], full);
     assert_eq!(node.integer("SELECT group_concat(rowid) = '5,9223372036854775807' FROM t"), 1);
     assert_eq!(node.execute(&["DELETE FROM t WHERE rowid > 5", "INSERT INTO t VALUES(3)"])[1], "6/1");
