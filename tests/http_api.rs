@@ -5,6 +5,8 @@
 mod bodies;
 #[path = "http_api/fake.rs"]
 mod fake;
+#[path = "http_api/loopback.rs"]
+mod loopback;
 
 use fake::{Answer, Node};
 use ferrolite::coordinator::Level;

@@ -38,7 +38,7 @@ impl Answer {
 
 /// The front with a fake behind it.
 pub struct Node {
-    front: Front,
+    pub front: Front,
     pub backend: Arc<Fake>,
 }
 
@@ -147,6 +147,10 @@ impl Fake {
 
     pub fn take_held(&self) -> Held {
         self.held.lock().expect("no test panicked").pop().expect("a write is held")
+    }
+
+    pub fn held_len(&self) -> usize {
+        self.held.lock().expect("no test panicked").len()
     }
 
     pub fn lose_leader(&self) {
