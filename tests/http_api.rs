@@ -138,7 +138,7 @@ fn plain_sql_is_one_statement_where_it_is_allowed() {
     assert_eq!(node.call_with("POST", "/db/query", &headers, b"").body, r#"{"results":[]}"#);
     assert_text(&node.call_with("POST", "/db/request", &headers, b"SELECT 1"), 400, "invalid JSON body");
     assert_text(&node.call_with("POST", "/db/execute?queue", &headers, b"SELECT 1"), 400, "invalid JSON body");
-    assert_text(&node.call_with("POST", "/db/execute", &headers, b"SELECT '\xff'"), 400, "SQL is not valid UTF-8");
+    assert_text(&node.call_with("POST", "/db/execute", &headers, b"SELECT '\xff'"), 400, "body is not valid UTF-8");
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     assert_eq!(node.call_with("POST", "/db/execute", &form, br#"["INSERT"]"#).status, 200);
 }
