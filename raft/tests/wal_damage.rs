@@ -237,3 +237,18 @@ fn pitfall_23_and_24_arbitrary_bytes_neither_panic_nor_allocate() {
         }
     }
 }
+
+#[test]
+fn pitfall_56_a_segment_of_another_node_with_the_same_entries_is_seen() {
+    let (disk, other) = (SimDisk::new(), SimDisk::new());
+    filled(&disk, true);
+    // The other node's log differs in nothing but its salt.
+    let (wal, _) = Wal::open(Arc::new(other.clone()), &options(77)).expect("opens");
+    drop(wal);
+    filled(&other, true);
+    let name = segments(&disk).remove(0);
+    let foreign = other.contents(&name).expect("there");
+    assert_ne!(disk.contents(&name).expect("there"), foreign);
+    disk.rot(&name, |bytes| *bytes = foreign);
+    assert!(matches!(reopen(&disk), Err(WalError::Corrupt { .. })));
+}
