@@ -252,3 +252,13 @@ fn pitfall_56_a_segment_of_another_node_with_the_same_entries_is_seen() {
     disk.rot(&name, |bytes| *bytes = foreign);
     assert!(matches!(reopen(&disk), Err(WalError::Corrupt { .. })));
 }
+
+/// Logs outlive programs: whoever changes a byte of the format must raise its version, and read the old one.
+#[test]
+fn pitfall_61_the_bytes_of_format_1_never_change() {
+    let disk = SimDisk::new();
+    filled(&disk, true);
+    let sums: Vec<u32> =
+        segments(&disk).iter().map(|name| crc32c::crc32c(&disk.contents(name).expect("there"))).collect();
+    assert_eq!(sums, [2_350_284_591, 3_466_679_906]);
+}
