@@ -49,17 +49,18 @@ impl Raw {
     }
 }
 
+fn entries(first: u64, payload: &Arc<[u8]>, count: u64) -> Vec<Entry> {
+    let id = |index| LogId { term: Term(1), index: Index(index) };
+    (first..first + count)
+        .map(|index| Entry { id: id(index), kind: EntryKind::Command, payload: payload.clone() })
+        .collect()
+}
+
 fn log_round(wal: &mut Wal, payload: &Arc<[u8]>, batch: u64) -> Duration {
     let start = Instant::now();
     for _ in 0..SYNCS_PER_ROUND {
         let first = wal.last().index.next().0;
-        let entries: Vec<Entry> = (first..first + batch)
-            .map(|index| Entry {
-                id: LogId { term: Term(1), index: Index(index) },
-                kind: EntryKind::Command,
-                payload: payload.clone(),
-            })
-            .collect();
+        let entries = entries(first, payload, batch);
         wal.append(&Batch { entries: &entries, ..Batch::default() }).expect("appends");
         wal.sync().expect("syncs");
     }
@@ -74,11 +75,39 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// How long a start takes that reads a log of 64 MiB (from the page cache).
+fn open_round(disk: &Arc<FsDisk>, payload: &Arc<[u8]>) {
+    let (mut wal, _) = Wal::open(disk.clone(), &WalOptions::new(None, 2)).expect("opens");
+    while wal.segments_bytes() < 64 * 1024 * 1024 {
+        let first = wal.last().index.next().0;
+        let entries = entries(first, payload, 1000);
+        wal.append(&Batch { entries: &entries, ..Batch::default() }).expect("appends");
+    }
+    wal.close().expect("closes");
+    let start = Instant::now();
+    let (mut wal, recovered) = Wal::open(disk.clone(), &WalOptions::new(None, 3)).expect("opens");
+    let opened = start.elapsed();
+    let start = Instant::now();
+    let mut next = recovered.first.index.next();
+    let first = next;
+    while next <= recovered.last.index {
+        let part = wal.read(next..recovered.last.index.next(), 256 * 1024).expect("reads");
+        next = part.last().expect("a read makes progress").id.index.next();
+    }
+    println!(
+        "open of {} MiB, {} entries: {:.1} ms; reading all of it: {:.1} ms",
+        wal.segments_bytes() >> 20,
+        next.0 - first.0,
+        opened.as_secs_f64() * 1e3,
+        start.elapsed().as_secs_f64() * 1e3
+    );
+}
+
 fn main() {
     let base = std::env::var_os("WAL_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     let dir = base.join(format!("ferrolite-wal-bench-{}", std::process::id()));
     let disk = Arc::new(FsDisk::open(&dir).expect("opens"));
-    let (mut wal, _) = Wal::open(disk, &WalOptions::new(Some(ClusterId(1)), 1)).expect("opens");
+    let (mut wal, _) = Wal::open(disk.clone(), &WalOptions::new(Some(ClusterId(1)), 1)).expect("opens");
     let hard_state = HardState { term: Term(1), voted_for: None };
     wal.append(&Batch { hard_state: Some(&hard_state), ..Batch::default() }).expect("appends");
     let payload: Arc<[u8]> = Arc::from(vec![0x5a; PAYLOAD_BYTES]);
@@ -110,5 +139,6 @@ fn main() {
         );
     }
     drop(wal);
+    open_round(&disk, &payload);
     std::fs::remove_dir_all(&dir).expect("removes its directory");
 }

@@ -1,5 +1,5 @@
 //! Power cuts at every boundary between two operations of the disk, keeping every (or many a) choice of what was
-//! not synced, torn at sectors; and power cuts within the recovery from those. Runs on the test's thread.
+//! not synced, torn at sectors or anywhere; and power cuts within the recovery from those. Runs on the test's thread.
 
 mod wal_support;
 
@@ -11,8 +11,13 @@ use raft::disk::{Fault, PendingUnit, SECTOR_BYTES, SimDisk};
 use raft::wal::{Batch, Wal, WalError, WalOptions};
 use wal_support::{Driver, History, Rng, entry, hard_state, id, options, random_op};
 
-/// All choices are tried when no more units than this are not synced.
-const UNITS_EXHAUSTIVE_MAX: usize = 6;
+/// All choices are tried when no more units than this are not synced; fewer for a crash within a recovery, because
+/// there are so many recoveries.
+const UNITS_EXHAUSTIVE_MAX: usize = 8;
+const UNITS_EXHAUSTIVE_IN_RECOVERY_MAX: usize = 5;
+
+/// So many choices of each cut, and a part of the others, also meet a crash within their recovery.
+const CHOICES_WITH_RECOVERY: usize = 24;
 
 /// A story that one process lives through; it ends early at the power cut.
 type Story<'a> = &'a dyn Fn(&mut Driver) -> Result<(), WalError>;
@@ -27,16 +32,16 @@ struct Depth {
 }
 
 /// What a power cut keeps, as a set over the pending units in order.
-fn choices(disk: &SimDisk, samples: u64, rng: &mut Rng) -> Vec<Vec<bool>> {
+fn choices(disk: &SimDisk, exhaustive_max: usize, samples: u64, rng: &mut Rng) -> Vec<Vec<bool>> {
     let units = disk.pending();
     let count = units.len();
-    if count <= UNITS_EXHAUSTIVE_MAX {
+    if count <= exhaustive_max {
         return (0..1u32 << count).map(|mask| (0..count).map(|unit| mask >> unit & 1 == 1).collect()).collect();
     }
     let mut choices = vec![vec![false; count], vec![true; count]];
     let mut ops: Vec<usize> = units.iter().map(|unit| unit.op()).collect();
     ops.dedup();
-    if ops.len() <= UNITS_EXHAUSTIVE_MAX {
+    if ops.len() <= exhaustive_max {
         for mask in 1..(1u32 << ops.len()) - 1 {
             let kept: BTreeMap<usize, bool> =
                 ops.iter().enumerate().map(|(place, op)| (*op, mask >> place & 1 == 1)).collect();
@@ -79,7 +84,8 @@ fn must_go_on(disk: &SimDisk, history: &History, salt: u64) {
 /// Cuts the power before every operation of the story, and looks at what may be left.
 /// Returns how many recoveries were looked at.
 fn enumerate(prepare: Story<'_>, story: Story<'_>, depth: Depth, seed: u64) -> u64 {
-    let start = SimDisk::new();
+    // Even seeds: writes may be torn anywhere, not only between sectors.
+    let start = SimDisk::with_sector_bytes(if seed.is_multiple_of(2) { 40 } else { SECTOR_BYTES });
     let mut driver = Driver::open(&start, History::new(), 1).map_err(|(error, _)| error).expect("first boot");
     prepare(&mut driver).expect("a healthy disk never fails");
     driver.sync().expect("a healthy disk never fails");
@@ -102,11 +108,11 @@ fn enumerate_from(start: &SimDisk, history: &History, story: Story<'_>, depth: D
                 (driver.history, finished)
             }
         };
-        for keep in choices(&disk, depth.samples, &mut rng) {
+        for (place, keep) in choices(&disk, UNITS_EXHAUSTIVE_MAX, depth.samples, &mut rng).into_iter().enumerate() {
             let after = disk.fork();
             crash(&after, &keep);
             recoveries += 1;
-            if depth.recovery {
+            if depth.recovery && (place < CHOICES_WITH_RECOVERY || rng.chance(16)) {
                 recoveries += enumerate_recovery(&after, &history, &mut rng);
             }
             must_go_on(&after, &history, 1000);
@@ -129,7 +135,7 @@ fn enumerate_recovery(start: &SimDisk, history: &History, rng: &mut Rng) -> u64 
         if opened.is_ok() {
             return recoveries;
         }
-        for keep in choices(&disk, 2, rng) {
+        for keep in choices(&disk, UNITS_EXHAUSTIVE_IN_RECOVERY_MAX, 2, rng) {
             let after = disk.fork();
             crash(&after, &keep);
             must_go_on(&after, history, 2000);

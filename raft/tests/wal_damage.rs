@@ -237,3 +237,28 @@ fn pitfall_23_and_24_arbitrary_bytes_neither_panic_nor_allocate() {
         }
     }
 }
+
+#[test]
+fn pitfall_56_a_segment_of_another_node_with_the_same_entries_is_seen() {
+    let (disk, other) = (SimDisk::new(), SimDisk::new());
+    filled(&disk, true);
+    // The other node's log differs in nothing but its salt.
+    let (wal, _) = Wal::open(Arc::new(other.clone()), &options(77)).expect("opens");
+    drop(wal);
+    filled(&other, true);
+    let name = segments(&disk).remove(0);
+    let foreign = other.contents(&name).expect("there");
+    assert_ne!(disk.contents(&name).expect("there"), foreign);
+    disk.rot(&name, |bytes| *bytes = foreign);
+    assert!(matches!(reopen(&disk), Err(WalError::Corrupt { .. })));
+}
+
+/// Logs outlive programs: whoever changes a byte of the format must raise its version, and read the old one.
+#[test]
+fn pitfall_61_the_bytes_of_format_1_never_change() {
+    let disk = SimDisk::new();
+    filled(&disk, true);
+    let sums: Vec<u32> =
+        segments(&disk).iter().map(|name| crc32c::crc32c(&disk.contents(name).expect("there"))).collect();
+    assert_eq!(sums, [2_350_284_591, 3_466_679_906]);
+}

@@ -3,7 +3,36 @@
 mod wal_support;
 
 use raft::disk::SimDisk;
-use wal_support::{Driver, History, Rng, random_op};
+use raft::wal::{Wal, WalOptions};
+use wal_support::{Driver, History, Rng, options, random_op};
+
+#[test]
+fn the_log_can_live_on_a_thread_of_its_own() {
+    fn must_be_send<T: Send>() {}
+    must_be_send::<Wal>();
+}
+
+#[test]
+fn segments_of_another_size_and_no_spares_are_no_obstacle() {
+    for seed in 0..30 {
+        let disk = SimDisk::new();
+        let mut rng = Rng(seed);
+        let mut history = History::new();
+        for boot in 0..8 {
+            let segment_bytes = 4096 * (2 + rng.below(4));
+            let options = WalOptions { segment_bytes, spares_max: rng.below(3) as usize, ..options(boot) };
+            let opened = Driver::open_with(&disk, history, &options);
+            let mut driver = opened.map_err(|(error, _)| error).expect("opens");
+            for _ in 0..rng.below(40) {
+                random_op(&mut driver, &mut rng).expect("a healthy disk never fails");
+            }
+            driver.check_now().expect("a healthy disk never fails");
+            driver.sync().expect("a healthy disk never fails");
+            history = driver.history;
+            disk.crash(&mut |_| rng.chance(2));
+        }
+    }
+}
 
 #[test]
 fn a_log_that_is_never_cut_off_holds_what_the_model_holds() {

@@ -31,9 +31,9 @@ pub enum Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PendingUnit {
     /// One sector of one write.
-    Sector { op: usize, file: String, sector: u64 },
+    Sector { op: usize, file: Arc<str>, sector: u64 },
     /// A change of a file's length; the data behind it is lost if this is.
-    Length { op: usize, file: String, len_bytes: u64 },
+    Length { op: usize, file: Arc<str>, len_bytes: u64 },
     /// A create, rename or unlink.
     Name { op: usize, change: String },
 }
@@ -172,8 +172,9 @@ impl SimDisk {
         units
     }
 
-    /// Cuts the power and restarts: of all that was not synced, exactly those units survive that `keep` accepts
-    /// (in program order within a file; sectors, lengths and names are independent of each other).
+    /// Cuts the power and restarts: of all that was not synced, exactly those units survive that `keep` accepts.
+    /// Sectors, lengths and names are independent of each other, so that choices stand for orders too: a later write of
+    /// a sector that reached the disk before an earlier one looks like the earlier one alone.
     /// Faults are cleared. Files that are open keep working on what is then their content.
     pub fn crash(&self, keep: &mut dyn FnMut(&PendingUnit) -> bool) {
         let mut world = self.world();
@@ -228,11 +229,11 @@ impl SimDisk {
 }
 
 impl World {
-    fn name_of(&self, inode: usize) -> String {
+    fn name_of(&self, inode: usize) -> Arc<str> {
         self.names
             .iter()
             .find(|(_, other)| **other == inode)
-            .map_or_else(|| format!("nameless {inode}"), |(name, _)| name.clone())
+            .map_or_else(|| Arc::from(format!("nameless {inode}")), |(name, _)| Arc::from(name.as_str()))
     }
 
     /// Files without a name hold no memory; their handles read nothing any more.
@@ -303,17 +304,13 @@ impl World {
 }
 
 impl FileChange {
-    fn units(&self, op: usize, file: &str, sector_bytes: usize) -> Vec<PendingUnit> {
+    fn units(&self, op: usize, file: &Arc<str>, sector_bytes: usize) -> Vec<PendingUnit> {
         match self {
             FileChange::Length(len) => {
-                vec![PendingUnit::Length { op, file: file.to_string(), len_bytes: *len as u64 }]
+                vec![PendingUnit::Length { op, file: file.clone(), len_bytes: *len as u64 }]
             }
             FileChange::Write { offset, bytes } => sectors(*offset, bytes.len(), sector_bytes)
-                .map(|(start, _)| PendingUnit::Sector {
-                    op,
-                    file: file.to_string(),
-                    sector: (start / sector_bytes) as u64,
-                })
+                .map(|(start, _)| PendingUnit::Sector { op, file: file.clone(), sector: (start / sector_bytes) as u64 })
                 .collect(),
         }
     }

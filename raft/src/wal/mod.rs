@@ -53,7 +53,8 @@ pub const SPARES_MAX: usize = 2;
 #[derive(Clone, Debug)]
 pub struct WalOptions {
     /// The cluster that the log must belong to. An empty directory becomes a new log of this cluster;
-    /// with `None` it is refused with `NoLog`.
+    /// with `None` it is refused with `NoLog`. A node that has lived before must come with `None`: an emptied directory
+    /// would else become a node that has forgotten its votes.
     pub cluster_id: Option<ClusterId>,
     /// A number that no earlier start of this log used; draw it at random.
     pub boot_salt: u64,
@@ -86,7 +87,7 @@ pub struct Recovered {
 /// a prefix of it; the cut and the first new entry are one step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Batch<'a> {
-    /// All entries after this index are replaced. Must not lie before `first`.
+    /// All entries after this index are replaced. Lies between `first` and `last`.
     pub truncate_after: Option<Index>,
     /// Follow each other and the end of the log (after the cut).
     pub entries: &'a [Entry],
@@ -109,6 +110,27 @@ struct Segment {
 }
 
 /// The log. One per directory.
+///
+/// ```
+/// use std::sync::Arc;
+/// use raft::disk::SimDisk;
+/// use raft::wal::{Batch, Wal, WalOptions};
+/// use raft::{ClusterId, Entry, EntryKind, HardState, Index, LogId, Term};
+///
+/// let disk = Arc::new(SimDisk::new());
+/// let options = WalOptions::new(Some(ClusterId(7)), 1);
+/// let (mut wal, recovered) = Wal::open(disk, &options)?;
+/// assert!(recovered.created);
+///
+/// let id = LogId { term: Term(1), index: Index(1) };
+/// let entries = [Entry { id, kind: EntryKind::Command, payload: Arc::from(&b"x"[..]) }];
+/// let hard_state = HardState { term: Term(1), voted_for: None };
+/// wal.append(&Batch { truncate_after: None, entries: &entries, hard_state: Some(&hard_state) })?;
+/// assert_eq!(wal.durable().last, LogId::default());
+/// assert_eq!(wal.sync()?.last, id);
+/// assert_eq!(wal.read(Index(1)..Index(2), 1 << 20)?, entries);
+/// # Ok::<(), raft::wal::WalError>(())
+/// ```
 pub struct Wal {
     pool: Pool,
     options: WalOptions,

@@ -196,8 +196,16 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn open(disk: &SimDisk, mut history: History, boot_salt: u64) -> Result<Driver, (WalError, History)> {
-        match Wal::open(Arc::new(disk.clone()), &options(boot_salt)) {
+    pub fn open(disk: &SimDisk, history: History, boot_salt: u64) -> Result<Driver, (WalError, History)> {
+        Driver::open_with(disk, history, &options(boot_salt))
+    }
+
+    pub fn open_with(
+        disk: &SimDisk,
+        mut history: History,
+        options: &WalOptions,
+    ) -> Result<Driver, (WalError, History)> {
+        match Wal::open(Arc::new(disk.clone()), options) {
             Ok((mut wal, recovered)) => {
                 if let Err(error) = history.check(&mut wal, &recovered) {
                     return Err((error, history));
