@@ -78,7 +78,11 @@ impl Writer {
                 }
                 Err(BindError::Sqlite(error)) => Ran::failed(&self.sql_error(entry, error)?),
             };
-            self.cache.put(cached);
+            if cached.meta.ddl {
+                drop(cached);
+            } else {
+                self.cache.put(cached);
+            }
             match ran {
                 Ran::Done(None) => {}
                 Ran::Done(some) => rows = some,
@@ -119,8 +123,11 @@ impl Writer {
             return Ok(Ran::Done(None));
         }
         let vacuums = cached.meta.leading == Leading::Vacuum && !entry.request.transaction;
+        let noticed = cached.meta.noticed;
+        let statistics = noticed.statistics || noticed.optimize.is_some();
+        entry.statistics |= statistics;
         match entry.alone {
-            false if vacuums => Ok(Ran::NeedsAlone),
+            false if vacuums || statistics => Ok(Ran::NeedsAlone),
             false => self.run_in_batch(entry, cached, number),
             true if vacuums => self.run_vacuum(entry, cached, number),
             true if entry.request.transaction => self.run_undoable(entry, cached, number),
@@ -150,6 +157,9 @@ impl Writer {
             run(&mut self.own.begin, "beginning a transaction")?;
         }
         self.commit_progress(entry)?;
+        if std::mem::take(&mut entry.statistics) {
+            self.forget_statistics()?;
+        }
         Ok(ran)
     }
 
@@ -161,15 +171,19 @@ impl Writer {
         }
         run(&mut self.own.savepoint, "setting a savepoint")?;
         let changes_before = self.connection.total_changes();
+        let rowids_before = (self.connection.last_insert_rowid(), self.record.last_insert_id);
         let mut ran = self.run_once(entry, cached, number)?;
         let digest = context::with(|c| c.suspect_digest.get());
         if digest != 0 && !self.connection.is_autocommit() {
             // Did SQLite choose rowids at random? Then it chooses others the second time.
-            run(&mut self.own.rollback_to, "undoing a statement")?;
+            self.roll_back_to_savepoint()?;
             let undone = self.connection.total_changes() - changes_before;
             context::with(|c| c.total_changes_base.set(c.total_changes_base.get() + undone));
             ran = self.run_once(entry, cached, number)?;
             if context::with(|c| c.suspect_digest.get()) != digest {
+                // The random rowid must not show in these either.
+                self.connection.set_last_insert_rowid(rowids_before.0);
+                self.record.last_insert_id = rowids_before.1;
                 ran = Ran::Failed { text: rowids::TEXT_FULL.to_owned(), is_read: false, undo: true };
             }
         }
@@ -181,7 +195,7 @@ impl Writer {
             ran = Ran::Failed { text: TEXT_FOREIGN_KEY.to_owned(), is_read: false, undo: true };
         }
         if matches!(ran, Ran::Failed { undo: true, .. }) {
-            run(&mut self.own.rollback_to, "undoing a statement")?;
+            self.roll_back_to_savepoint()?;
         }
         run(&mut self.own.release, "releasing a savepoint")?;
         Ok(ran)
@@ -206,8 +220,7 @@ impl Writer {
             last_insert_rowid: self.connection.last_insert_rowid(),
             total_changes: self.connection.total_changes() - base,
         };
-        self.record.write(&self.connection)?;
-        run(&mut self.own.commit, "committing a statement")
+        self.commit("committing a statement")
     }
 
     /// Steps a bound statement through once, with the entry's clock and the statement's own random numbers.
@@ -237,6 +250,10 @@ impl Writer {
         if limited {
             self.connection.remove_progress_handler();
         }
+        if meta.ddl {
+            self.schema_changed = true;
+            self.forget_statements();
+        }
         let rowid = self.connection.last_insert_rowid();
         if rowid != NO_ROWID {
             self.record.last_insert_id = rowid;
@@ -246,7 +263,6 @@ impl Writer {
             entry.changes_set = true;
         }
         let noticed = context::with(|c| c.noticed.get());
-        entry.statistics |= noticed.statistics;
         entry.sequence |= noticed.sequence;
         if noticed.defer_foreign_keys {
             entry.deferral = entry.request.transaction;
@@ -331,10 +347,12 @@ impl Writer {
 fn describe(statement: &Statement, leading: Leading) -> Meta {
     const CHANGES: &[u8] = b"changes";
     let readonly = statement.is_readonly();
+    let dml = leading == Leading::Dml || leading == Leading::With && !readonly;
     Meta {
         leading,
-        dml: leading == Leading::Dml || leading == Leading::With && !readonly,
+        dml,
         readonly,
+        ddl: !readonly && !dml,
         noticed: context::with(|c| c.noticed.get()),
         mentions_changes: statement.sql().as_bytes().windows(CHANGES.len()).any(|w| w.eq_ignore_ascii_case(CHANGES)),
     }
