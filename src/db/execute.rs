@@ -30,6 +30,15 @@ struct Rows {
     rows: Vec<Vec<Value>>,
 }
 
+/// The connection's numbers before a statement that may have to be undone.
+struct Numbers {
+    total_changes: i64,
+    total_changes_base: i64,
+    last_insert_rowid: i64,
+    /// Last insert id and rows affected, as clients see them.
+    shown: (i64, i64),
+}
+
 /// How a statement ended.
 enum Ran {
     Done(Option<Rows>),
@@ -170,20 +179,23 @@ impl Writer {
             run(&mut self.own.touch, "resetting changes()")?;
         }
         run(&mut self.own.savepoint, "setting a savepoint")?;
-        let changes_before = self.connection.total_changes();
-        let rowids_before = (self.connection.last_insert_rowid(), self.record.last_insert_id);
+        let before = self.numbers();
         let mut ran = self.run_once(entry, cached, number)?;
         let digest = context::with(|c| c.suspect_digest.get());
-        if digest != 0 && !self.connection.is_autocommit() {
-            // Did SQLite choose rowids at random? Then it chooses others the second time.
-            self.roll_back_to_savepoint()?;
-            let undone = self.connection.total_changes() - changes_before;
-            context::with(|c| c.total_changes_base.set(c.total_changes_base.get() + undone));
-            ran = self.run_once(entry, cached, number)?;
-            if context::with(|c| c.suspect_digest.get()) != digest {
-                // The random rowid must not show in these either.
-                self.connection.set_last_insert_rowid(rowids_before.0);
-                self.record.last_insert_id = rowids_before.1;
+        if digest != 0 {
+            // Did SQLite choose rowids at random? Then it chooses others the second time. Where there can be no second
+            // time (the transaction is gone), it counts as chosen: nothing random may decide between two answers.
+            let mut chosen = true;
+            if !self.connection.is_autocommit() {
+                self.roll_back_to_savepoint()?;
+                self.forget_changes_since(&before);
+                ran = self.run_once(entry, cached, number)?;
+                chosen = context::with(|c| c.suspect_digest.get()) != digest;
+            }
+            if chosen {
+                self.forget_changes_since(&before);
+                self.connection.set_last_insert_rowid(before.last_insert_rowid);
+                (self.record.last_insert_id, self.record.rows_affected) = before.shown;
                 ran = Ran::Failed { text: rowids::TEXT_FULL.to_owned(), is_read: false, undo: true };
             }
         }
@@ -199,6 +211,21 @@ impl Writer {
         }
         run(&mut self.own.release, "releasing a savepoint")?;
         Ok(ran)
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers {
+            total_changes: self.connection.total_changes(),
+            total_changes_base: context::with(|c| c.total_changes_base.get()),
+            last_insert_rowid: self.connection.last_insert_rowid(),
+            shown: (self.record.last_insert_id, self.record.rows_affected),
+        }
+    }
+
+    /// What was changed since then and undone does not count for `total_changes()`.
+    fn forget_changes_since(&self, before: &Numbers) {
+        let undone = self.connection.total_changes() - before.total_changes;
+        context::with(|c| c.total_changes_base.set(before.total_changes_base + undone));
     }
 
     /// VACUUM, which runs outside of transactions. After a crash before the progress is committed it runs once more,
@@ -220,7 +247,10 @@ impl Writer {
             last_insert_rowid: self.connection.last_insert_rowid(),
             total_changes: self.connection.total_changes() - base,
         };
-        self.commit("committing a statement")
+        self.commit("committing a statement")?;
+        #[cfg(test)]
+        super::tests::crash_after_statement(entry.statements)?;
+        Ok(())
     }
 
     /// Steps a bound statement through once, with the entry's clock and the statement's own random numbers.
