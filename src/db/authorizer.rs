@@ -64,6 +64,14 @@ fn client(c: &Context, request: &AuthRequest<'_>) -> Verdict {
             notice(c, |n| n.writes_virtual = true);
             if shows_pages(request.second.unwrap_or("")) { refuse(c, TEXT_PHYSICAL) } else { Verdict::Allow }
         }
+        code::SQLITE_SELECT => {
+            notice(c, |n| n.selects = true);
+            Verdict::Allow
+        }
+        code::SQLITE_CREATE_TABLE => {
+            notice(c, |n| n.creates_table = true);
+            Verdict::Allow
+        }
         code::SQLITE_DROP_VTABLE => {
             notice(c, |n| n.writes_virtual = true);
             Verdict::Allow

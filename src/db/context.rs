@@ -33,6 +33,9 @@ pub struct Noticed {
     pub reads_virtual: bool,
     /// A virtual table is created, written or dropped.
     pub writes_virtual: bool,
+    /// A table is created; something is selected. Both: CREATE TABLE AS SELECT.
+    pub creates_table: bool,
+    pub selects: bool,
 }
 
 impl Noticed {
@@ -43,6 +46,8 @@ impl Noticed {
         sequence: false,
         reads_virtual: false,
         writes_virtual: false,
+        creates_table: false,
+        selects: false,
     };
 }
 

@@ -12,7 +12,7 @@ use super::limits::ENTRY_RESULT_BYTES_MAX;
 use super::random::Random;
 use super::record::Progress;
 use super::rowids;
-use super::sqlite::{Cached, Error, Script, Statement, Step, code};
+use super::sqlite::{Cached, Connection, Error, Script, Statement, Step, code};
 use super::tokens::{self, Leading};
 use super::writer::{Meta, Writer, run};
 use crate::command::{self, Column, StatementResult, Value, ValueRef};
@@ -23,6 +23,7 @@ const STEPS_PER_PORTION: u64 = 100;
 
 const TEXT_WRITE_TIMEOUT: &str = "execute timeout";
 const TEXT_READ_TIMEOUT: &str = "query timeout";
+const TEXT_SAME_NAMES: &str = "too many columns of the same name: give them names";
 
 /// The rows of a statement that has columns.
 struct Rows {
@@ -136,6 +137,7 @@ impl Writer {
         let statistics = noticed.statistics || noticed.optimize.is_some();
         entry.statistics |= statistics;
         match entry.alone {
+            false if noticed.creates_table && noticed.selects => Ok(Ran::NeedsAlone),
             // Virtual tables keep data unwritten until the commit, and their content shows where commits were.
             false if vacuums || statistics || noticed.writes_virtual => Ok(Ran::NeedsAlone),
             false => self.run_in_batch(entry, cached, number),
@@ -179,6 +181,7 @@ impl Writer {
         if self.scope_changes && (!entry.changes_set || entry.stands_alone()) {
             run(&mut self.own.touch, "resetting changes()")?;
         }
+        let copies = cached.meta.noticed.creates_table && cached.meta.noticed.selects;
         // Inside a transaction each savepoint would make virtual tables write out what they gathered so far. The one
         // use of it there is the second run below, which takes a full table.
         let full = context::with(|c| !c.full_tables.borrow().is_empty());
@@ -211,6 +214,9 @@ impl Writer {
         if self.connection.is_autocommit() {
             assert!(matches!(ran, Ran::Failed { .. }), "only a failing statement ends a transaction");
             return Ok(ran);
+        }
+        if copies && matches!(ran, Ran::Done(_)) && random_names(&self.connection)? {
+            ran = Ran::Failed { text: TEXT_SAME_NAMES.to_owned(), is_read: false, undo: true };
         }
         if !entry.request.transaction && self.violates_foreign_keys() {
             ran = Ran::Failed { text: TEXT_FOREIGN_KEY.to_owned(), is_read: false, undo: true };
@@ -368,6 +374,23 @@ impl Writer {
         self.connection.set_progress_handler(STEPS_PER_PORTION as i32, count_steps);
         true
     }
+}
+
+/// CREATE TABLE AS SELECT makes names unique with numbers: `a`, `a:1` to `a:4`, and then random ones. Did the table made
+/// last get such?
+fn random_names(connection: &Connection) -> Result<bool, Fatal> {
+    let failed = |error| Fatal::sqlite("examining a new table", &error);
+    let last = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid DESC LIMIT 1";
+    let Some(table) = connection.query_texts(last).map_err(failed)?.pop() else { return Ok(false) };
+    let columns = format!("SELECT name FROM pragma_table_info({})", rowids::literal(&table));
+    let columns = connection.query_texts(&columns).map_err(failed)?;
+    let numbered = |name: &str| {
+        let (base, number) = name.rsplit_once(':')?;
+        Some((base.to_lowercase(), number.parse::<u32>().ok()?))
+    };
+    let numbered: Vec<_> = columns.iter().filter_map(|name| numbered(name)).collect();
+    let last_orderly = |base: &str| numbered.iter().any(|(b, n)| b == base && *n == 4);
+    Ok(numbered.iter().any(|(base, number)| *number > 4 && last_orderly(base)))
 }
 
 fn describe(statement: &Statement, leading: Leading) -> Meta {

@@ -371,6 +371,18 @@ fn a_full_autoincrement_is_a_result_and_not_a_full_disk() {
 }
 
 #[test]
+fn a_table_made_from_a_query_gets_no_random_column_names() {
+    let mut node = Node::new();
+    let refused = ["error: too many columns of the same name: give them names"];
+    assert_eq!(node.execute(&["CREATE TABLE t AS SELECT 1 AS a, 2 AS a, 3 AS a, 4 AS a, 5 AS a"]).len(), 1);
+    assert_eq!(node.execute(&["CREATE TABLE u AS SELECT 1 AS a, 2 AS a, 3 AS a, 4 AS a, 5 AS a, 6 AS a"]), refused);
+    node.execute(&["CREATE VIEW v AS SELECT 1 AS a, 2 AS a, 3 AS A, 4 AS a, 5 AS a, 6 AS a"]);
+    assert_eq!(node.execute(&["CREATE TABLE u AS SELECT * FROM v"]), refused);
+    assert_eq!(node.integer("SELECT count(*) FROM sqlite_schema WHERE name IN ('t', 'u')"), 1);
+    assert_eq!(node.execute(&["CREATE TABLE w AS SELECT * FROM t; INSERT INTO w SELECT * FROM w"]), ["2/1"]);
+}
+
+#[test]
 fn connection_numbers_do_not_leak_into_sql() {
     let mut node = Node::new();
     node.execute(&["CREATE TABLE t(id INTEGER PRIMARY KEY, a, b, c)"]);
@@ -516,4 +528,42 @@ fn a_damaged_file_is_fatal_and_never_a_result() {
     let mut writer = open_with(&path, false);
     let fatal = writer.apply_batch(&[(id(2), command(execute(&["UPDATE t SET x = x || 'y'"])))]).unwrap_err();
     assert_eq!(fatal.sqlite_code.map(|c| c & 0xff), Some(11), "{fatal}");
+}
+
+/// Runs this test once more as a process that may write no file beyond a size, as on a full disk.
+#[test]
+fn a_write_that_the_disk_refuses_is_fatal_and_loses_nothing() {
+    const CHILD: &str = "FERROLITE_TEST_SMALL_DISK";
+    const NAME: &str = "db::tests::a_write_that_the_disk_refuses_is_fatal_and_loses_nothing";
+    let fill = "INSERT INTO t(x) VALUES(randomblob(3000))";
+    if let Some(path) = std::env::var_os(CHILD) {
+        let mut writer = open_with(Path::new(&path), false);
+        for index in writer.applied().id.index.0 + 1.. {
+            let id = LogId { term: Term(1), index: Index(index) };
+            let sql = if index == 1 { "CREATE TABLE t(x)" } else { fill };
+            let command = Command { unix_time_us: 1, seed: 1, action: execute(&[sql]) };
+            match writer.apply_batch(&[(id, Item::Command(command))]) {
+                Ok(outcomes) => assert_eq!(outcomes[0].results.len(), 1),
+                Err(fatal) => {
+                    println!("fatal code {} at {index}", fatal.sqlite_code.unwrap_or(0) & 0xff);
+                    std::process::exit(0);
+                }
+            }
+        }
+    }
+    let scratch = Scratch::new();
+    let output = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$0\" --exact \"$1\" --nocapture"])
+        .arg(std::env::current_exe().unwrap())
+        .arg(NAME)
+        .env(CHILD, scratch.file())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (_, rest) = text.split_once("fatal code ").unwrap_or_else(|| panic!("no fatal failure: {text}"));
+    let numbers: Vec<u64> = rest.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).take(2).collect();
+    assert!([10, 13].contains(&numbers[0]), "IOERR or FULL: {text}");
+    let writer = open_with(&scratch.file(), false);
+    assert_eq!(writer.applied().id.index, Index(numbers[1] - 1), "all that was applied is there, and no more");
+    assert_eq!(writer.connection().query_texts("PRAGMA integrity_check").unwrap(), ["ok"]);
 }
