@@ -223,6 +223,9 @@ fn transaction_control_attach_and_temp_are_refused() {
         assert_eq!(node.execute(&[sql]), [format!("error: {}", authorizer::TEXT_TEMP)], "{sql}");
     }
     assert_eq!(node.execute(&[&into]), [format!("error: {}", authorizer::TEXT_VACUUM_INTO)]);
+    node.execute(&["CREATE TABLE r(a)", "CREATE INDEX ri ON r(a)"]);
+    let alter = "ALTER TABLE r RENAME TO s; ALTER TABLE s RENAME a TO b; ALTER TABLE s ADD c; ALTER TABLE s DROP c";
+    assert_eq!(node.execute(&[alter]), ["0/0"], "what is like a temporary object is not refused with them");
     assert!(!outside.exists());
     assert_eq!(node.execute(&["SELECT load_extension('x')"]), ["error: not authorized"]);
 }

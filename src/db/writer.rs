@@ -316,3 +316,9 @@ impl Writer {
         &self.connection
     }
 }
+
+/// It is opened on one thread and handed to the applier.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Writer>();
+};
