@@ -1,4 +1,4 @@
-//! What SQL may do, decided on the actions and names that SQLite parsed.
+//! What SQL may do on the connection that applies entries, decided on the actions and names that SQLite parsed.
 //!
 //! Called by SQLite while it compiles a statement, on the compiling thread. It must not use the connection. Our own SQL
 //! (`Authority::Internal`, the default of a thread) may do everything; the connection's DEFENSIVE mode stands behind it.
@@ -24,15 +24,7 @@ pub fn authorize_write(request: &AuthRequest<'_>) -> Verdict {
     context::with(|c| match c.authority.get() {
         Authority::Internal => Verdict::Allow,
         Authority::Vacuum => vacuum(c, request),
-        Authority::Client { pragma } => client(c, request, pragma, true),
-    })
-}
-
-/// For connections that only read. That nothing can be written is SQLite's part (read-only, `query_only`).
-pub fn authorize_read(request: &AuthRequest<'_>) -> Verdict {
-    context::with(|c| match c.authority.get() {
-        Authority::Internal | Authority::Vacuum => Verdict::Allow,
-        Authority::Client { .. } => client(c, request, true, false),
+        Authority::Client => client(c, request),
     })
 }
 
@@ -44,22 +36,23 @@ fn vacuum(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     Verdict::Allow
 }
 
-fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies: bool) -> Verdict {
-    // The qualified form, `CREATE TABLE temp.t`, is reported as an ordinary action on this database.
-    if request.database == Some("temp") && request.action != code::SQLITE_READ {
-        return refuse(c, TEXT_TEMP);
+fn client(c: &Context, request: &AuthRequest<'_>) -> Verdict {
+    // The qualified form, `CREATE TABLE temp.t`, is reported as an ordinary action on this database. ALTER TABLE looks
+    // through the (empty) temporary schema for what mentions the table.
+    if request.database == Some("temp") {
+        let looks = [code::SQLITE_READ, code::SQLITE_UPDATE].contains(&request.action)
+            && matches!(request.first, Some("sqlite_temp_master" | "sqlite_temp_schema"));
+        return if looks { Verdict::Allow } else { refuse(c, TEXT_TEMP) };
     }
     match request.action {
-        code::SQLITE_READ | code::SQLITE_INSERT | code::SQLITE_UPDATE | code::SQLITE_DELETE => {
-            table(c, request, applies)
-        }
+        code::SQLITE_READ | code::SQLITE_INSERT | code::SQLITE_UPDATE | code::SQLITE_DELETE => table(c, request),
         code::SQLITE_FUNCTION => match request.second {
             // Its value carries a number that differs from process to process. (`load_extension` is not enabled, and
             // says so itself.)
-            Some(name) if applies && name.eq_ignore_ascii_case("fts5_locale") => Verdict::Deny,
+            Some(name) if name.eq_ignore_ascii_case("fts5_locale") => Verdict::Deny,
             _ => Verdict::Allow,
         },
-        code::SQLITE_PRAGMA => pragma_verdict(c, request, pragma, applies),
+        code::SQLITE_PRAGMA => pragma_verdict(c, request),
         code::SQLITE_TRANSACTION | code::SQLITE_SAVEPOINT => refuse(c, TEXT_TRANSACTION),
         code::SQLITE_ATTACH | code::SQLITE_DETACH => refuse(c, TEXT_ATTACH),
         code::SQLITE_CREATE_TEMP_INDEX
@@ -71,11 +64,20 @@ fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies: bool) -
         | code::SQLITE_DROP_TEMP_TRIGGER
         | code::SQLITE_DROP_TEMP_VIEW => refuse(c, TEXT_TEMP),
         code::SQLITE_CREATE_VTABLE => {
-            if shows_pages(request.second.unwrap_or("")) {
-                refuse(c, TEXT_PHYSICAL)
-            } else {
-                Verdict::Allow
-            }
+            notice(c, |n| n.writes_virtual = true);
+            if shows_pages(request.second.unwrap_or("")) { refuse(c, TEXT_PHYSICAL) } else { Verdict::Allow }
+        }
+        code::SQLITE_SELECT => {
+            notice(c, |n| n.selects = true);
+            Verdict::Allow
+        }
+        code::SQLITE_CREATE_TABLE => {
+            notice(c, |n| n.creates_table = true);
+            Verdict::Allow
+        }
+        code::SQLITE_DROP_VTABLE => {
+            notice(c, |n| n.writes_virtual = true);
+            Verdict::Allow
         }
         code::SQLITE_ANALYZE => {
             notice(c, |n| n.statistics = true);
@@ -85,21 +87,27 @@ fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies: bool) -
     }
 }
 
+/// All names that begin like our table's are ours.
+fn is_reserved(name: &str) -> bool {
+    name.get(..RESERVED_TABLE.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_TABLE))
+}
+
 /// Modules that show the file rather than data.
 fn shows_pages(module: &str) -> bool {
     ["dbstat", "sqlite_dbpage"].iter().any(|m| m.eq_ignore_ascii_case(module))
 }
 
-fn table(c: &Context, request: &AuthRequest<'_>, applies: bool) -> Verdict {
+fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let name = request.first.unwrap_or("");
-    if let Some(touched) = c.touched_tables.borrow_mut().as_mut()
-        && !touched.iter().any(|t| t == name)
-    {
-        touched.push(name.to_owned());
+    if c.virtual_tables.borrow().iter().any(|t| t.eq_ignore_ascii_case(name)) {
+        match request.action {
+            code::SQLITE_READ => notice(c, |n| n.reads_virtual = true),
+            _ => notice(c, |n| n.writes_virtual = true),
+        }
     }
     // Nearly all names are told apart by their first letter.
     match name.as_bytes().first().map(u8::to_ascii_lowercase) {
-        Some(b's') if name.eq_ignore_ascii_case(RESERVED_TABLE) => refuse(c, TEXT_RESERVED),
+        Some(b's') if is_reserved(name) => refuse(c, TEXT_RESERVED),
         Some(b's') if name.eq_ignore_ascii_case("sqlite_dbpage") => refuse(c, TEXT_PHYSICAL),
         Some(b's') if request.action != code::SQLITE_READ && is_statistics(name) => {
             notice(c, |n| n.statistics = true);
@@ -109,8 +117,14 @@ fn table(c: &Context, request: &AuthRequest<'_>, applies: bool) -> Verdict {
             notice(c, |n| n.sequence = true);
             Verdict::Allow
         }
+        Some(b'p') if name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("pragma_")) => {
+            match pragma::rule(&name[7..]) {
+                Rule::Schema | Rule::Data | Rule::Unknown => Verdict::Allow,
+                _ => refuse(c, TEXT_PRAGMA),
+            }
+        }
         // The layout of pages is no part of what replicas agree on, so that it must not reach the data.
-        Some(b'd') if applies && name.eq_ignore_ascii_case("dbstat") => refuse(c, TEXT_PHYSICAL),
+        Some(b'd') if name.eq_ignore_ascii_case("dbstat") => refuse(c, TEXT_PHYSICAL),
         _ => Verdict::Allow,
     }
 }
@@ -119,24 +133,21 @@ fn is_statistics(name: &str) -> bool {
     ["sqlite_stat1", "sqlite_stat3", "sqlite_stat4"].iter().any(|s| s.eq_ignore_ascii_case(name))
 }
 
-/// `pragma`: the statement itself is a PRAGMA, so that what it reads is answered and cannot be stored.
-fn pragma_verdict(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies: bool) -> Verdict {
+fn pragma_verdict(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let has_value = request.second.is_some();
     match pragma::rule(request.first.unwrap_or("")) {
         Rule::Schema | Rule::Data => Verdict::Allow,
         Rule::Hint if has_value => Verdict::Ignore,
         Rule::Fixed if has_value => refuse(c, TEXT_PRAGMA),
-        Rule::Hint | Rule::Fixed if pragma => Verdict::Allow,
-        Rule::Hint | Rule::Fixed => refuse(c, TEXT_PRAGMA),
+        // Virtual tables read some of these for themselves; where a client's query would store one, `table` refuses it.
+        Rule::Hint | Rule::Fixed => Verdict::Allow,
+        Rule::Unknown => Verdict::Ignore,
         Rule::Optimize => {
             let mask = optimize_mask(request.second);
             notice(c, |n| n.optimize = Some(mask));
             Verdict::Ignore
         }
         Rule::DeferForeignKeys => {
-            if has_value && !applies {
-                return Verdict::Ignore;
-            }
             if has_value {
                 notice(c, |n| n.defer_foreign_keys = true);
             }

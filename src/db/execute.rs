@@ -12,7 +12,7 @@ use super::limits::ENTRY_RESULT_BYTES_MAX;
 use super::random::Random;
 use super::record::Progress;
 use super::rowids;
-use super::sqlite::{Cached, Error, Script, Statement, Step, code};
+use super::sqlite::{Cached, Connection, Error, Script, Statement, Step, code};
 use super::tokens::{self, Leading};
 use super::writer::{Meta, Writer, run};
 use crate::command::{self, Column, StatementResult, Value, ValueRef};
@@ -23,11 +23,21 @@ const STEPS_PER_PORTION: u64 = 100;
 
 const TEXT_WRITE_TIMEOUT: &str = "execute timeout";
 const TEXT_READ_TIMEOUT: &str = "query timeout";
+const TEXT_SAME_NAMES: &str = "too many columns of the same name: give them names";
 
 /// The rows of a statement that has columns.
 struct Rows {
     columns: Vec<Column>,
     rows: Vec<Vec<Value>>,
+}
+
+/// The connection's numbers before a statement that may have to be undone.
+struct Numbers {
+    total_changes: i64,
+    total_changes_base: i64,
+    last_insert_rowid: i64,
+    /// Last insert id and rows affected, as clients see them.
+    shown: (i64, i64),
 }
 
 /// How a statement ended.
@@ -78,7 +88,11 @@ impl Writer {
                 }
                 Err(BindError::Sqlite(error)) => Ran::failed(&self.sql_error(entry, error)?),
             };
-            self.cache.put(cached);
+            if cached.meta.ddl {
+                drop(cached);
+            } else {
+                self.cache.put(cached);
+            }
             match ran {
                 Ran::Done(None) => {}
                 Ran::Done(some) => rows = some,
@@ -101,10 +115,10 @@ impl Writer {
     /// Takes the next statement from the script, with the authorizer watching.
     fn next_statement(&mut self, entry: &Run<'_>, script: &mut Script<'_>) -> Result<Option<Cached<Meta>>, Error> {
         let leading = tokens::leading(script.rest());
-        let _as = As::new(Authority::Client { pragma: leading == Leading::Pragma });
+        let _as = As::new(Authority::Client);
         context::with(|c| {
             c.refusal.set(None);
-            c.noticed.set(Noticed::default());
+            c.noticed.set(Noticed::NOTHING);
         });
         let limited = entry.request.vm_steps_max > 0;
         let cache = if limited { &mut self.uncached } else { &mut self.cache };
@@ -119,8 +133,13 @@ impl Writer {
             return Ok(Ran::Done(None));
         }
         let vacuums = cached.meta.leading == Leading::Vacuum && !entry.request.transaction;
+        let noticed = cached.meta.noticed;
+        let statistics = noticed.statistics || noticed.optimize.is_some();
+        entry.statistics |= statistics;
         match entry.alone {
-            false if vacuums => Ok(Ran::NeedsAlone),
+            false if noticed.creates_table && noticed.selects => Ok(Ran::NeedsAlone),
+            // Virtual tables keep data unwritten until the commit, and their content shows where commits were.
+            false if vacuums || statistics || noticed.writes_virtual => Ok(Ran::NeedsAlone),
             false => self.run_in_batch(entry, cached, number),
             true if vacuums => self.run_vacuum(entry, cached, number),
             true if entry.request.transaction => self.run_undoable(entry, cached, number),
@@ -150,6 +169,9 @@ impl Writer {
             run(&mut self.own.begin, "beginning a transaction")?;
         }
         self.commit_progress(entry)?;
+        if std::mem::take(&mut entry.statistics) {
+            self.forget_statistics()?;
+        }
         Ok(ran)
     }
 
@@ -159,17 +181,33 @@ impl Writer {
         if self.scope_changes && (!entry.changes_set || entry.stands_alone()) {
             run(&mut self.own.touch, "resetting changes()")?;
         }
-        run(&mut self.own.savepoint, "setting a savepoint")?;
-        let changes_before = self.connection.total_changes();
+        let copies = cached.meta.noticed.creates_table && cached.meta.noticed.selects;
+        // Inside a transaction each savepoint would make virtual tables write out what they gathered so far. The one
+        // use of it there is the second run below, which takes a full table.
+        let full = context::with(|c| !c.full_tables.borrow().is_empty());
+        let undoable = full || !entry.request.transaction || !cached.meta.noticed.writes_virtual;
+        let before = self.numbers();
+        if undoable {
+            run(&mut self.own.savepoint, "setting a savepoint")?;
+            // Some virtual tables run SQL of their own on this occasion.
+            self.connection.set_last_insert_rowid(before.last_insert_rowid);
+        }
         let mut ran = self.run_once(entry, cached, number)?;
         let digest = context::with(|c| c.suspect_digest.get());
-        if digest != 0 && !self.connection.is_autocommit() {
-            // Did SQLite choose rowids at random? Then it chooses others the second time.
-            run(&mut self.own.rollback_to, "undoing a statement")?;
-            let undone = self.connection.total_changes() - changes_before;
-            context::with(|c| c.total_changes_base.set(c.total_changes_base.get() + undone));
-            ran = self.run_once(entry, cached, number)?;
-            if context::with(|c| c.suspect_digest.get()) != digest {
+        if digest != 0 {
+            // Did SQLite choose rowids at random? Then it chooses others the second time. Where there can be no second
+            // time (the transaction is gone), it counts as chosen: nothing random may decide between two answers.
+            let mut chosen = true;
+            if undoable && !self.connection.is_autocommit() {
+                self.roll_back_to_savepoint()?;
+                self.forget_changes_since(&before);
+                ran = self.run_once(entry, cached, number)?;
+                chosen = context::with(|c| c.suspect_digest.get()) != digest;
+            }
+            if chosen {
+                self.forget_changes_since(&before);
+                self.connection.set_last_insert_rowid(before.last_insert_rowid);
+                (self.record.last_insert_id, self.record.rows_affected) = before.shown;
                 ran = Ran::Failed { text: rowids::TEXT_FULL.to_owned(), is_read: false, undo: true };
             }
         }
@@ -177,14 +215,34 @@ impl Writer {
             assert!(matches!(ran, Ran::Failed { .. }), "only a failing statement ends a transaction");
             return Ok(ran);
         }
+        if copies && matches!(ran, Ran::Done(_)) && random_names(&self.connection)? {
+            ran = Ran::Failed { text: TEXT_SAME_NAMES.to_owned(), is_read: false, undo: true };
+        }
         if !entry.request.transaction && self.violates_foreign_keys() {
             ran = Ran::Failed { text: TEXT_FOREIGN_KEY.to_owned(), is_read: false, undo: true };
         }
-        if matches!(ran, Ran::Failed { undo: true, .. }) {
-            run(&mut self.own.rollback_to, "undoing a statement")?;
+        if undoable {
+            if matches!(ran, Ran::Failed { undo: true, .. }) {
+                self.roll_back_to_savepoint()?;
+            }
+            run(&mut self.own.release, "releasing a savepoint")?;
         }
-        run(&mut self.own.release, "releasing a savepoint")?;
         Ok(ran)
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers {
+            total_changes: self.connection.total_changes(),
+            total_changes_base: context::with(|c| c.total_changes_base.get()),
+            last_insert_rowid: self.connection.last_insert_rowid(),
+            shown: (self.record.last_insert_id, self.record.rows_affected),
+        }
+    }
+
+    /// What was changed since then and undone does not count for `total_changes()`.
+    fn forget_changes_since(&self, before: &Numbers) {
+        let undone = self.connection.total_changes() - before.total_changes;
+        context::with(|c| c.total_changes_base.set(before.total_changes_base + undone));
     }
 
     /// VACUUM, which runs outside of transactions. After a crash before the progress is committed it runs once more,
@@ -206,8 +264,10 @@ impl Writer {
             last_insert_rowid: self.connection.last_insert_rowid(),
             total_changes: self.connection.total_changes() - base,
         };
-        self.record.write(&self.connection)?;
-        run(&mut self.own.commit, "committing a statement")
+        self.commit("committing a statement")?;
+        #[cfg(test)]
+        super::tests::crash_after_statement(entry.statements)?;
+        Ok(())
     }
 
     /// Steps a bound statement through once, with the entry's clock and the statement's own random numbers.
@@ -219,11 +279,11 @@ impl Writer {
                 run(&mut self.own.touch, "resetting changes()")?;
             }
         }
-        let limited = self.limit_steps(entry, cached)?;
+        let limited = self.limit_steps(entry, cached);
         let stepped = {
             let _as = As::new(match meta.leading {
                 Leading::Vacuum => Authority::Vacuum,
-                leading => Authority::Client { pragma: leading == Leading::Pragma },
+                _ => Authority::Client,
             });
             context::with(|c| {
                 c.random.replace(Random::for_statement(entry.index, entry.seed, number));
@@ -237,6 +297,10 @@ impl Writer {
         if limited {
             self.connection.remove_progress_handler();
         }
+        if meta.ddl {
+            self.schema_changed = true;
+            self.follow_schema()?;
+        }
         let rowid = self.connection.last_insert_rowid();
         if rowid != NO_ROWID {
             self.record.last_insert_id = rowid;
@@ -246,7 +310,6 @@ impl Writer {
             entry.changes_set = true;
         }
         let noticed = context::with(|c| c.noticed.get());
-        entry.statistics |= noticed.statistics;
         entry.sequence |= noticed.sequence;
         if noticed.defer_foreign_keys {
             entry.deferral = entry.request.transaction;
@@ -297,44 +360,48 @@ impl Writer {
 
     /// Sets the step budget of the entry. Statements on virtual tables have none: what these do inside depends on
     /// what they remember, so that counting would not come out the same everywhere.
-    fn limit_steps(&mut self, entry: &Run<'_>, cached: &Cached<Meta>) -> Result<bool, Fatal> {
+    fn limit_steps(&mut self, entry: &Run<'_>, cached: &Cached<Meta>) -> bool {
         let steps_max = entry.request.vm_steps_max;
-        if steps_max == 0 || cached.meta.leading == Leading::Vacuum || self.uses_virtual_tables(cached)? {
-            return Ok(false);
+        let noticed = cached.meta.noticed;
+        let uses_virtual = noticed.reads_virtual || noticed.writes_virtual;
+        if steps_max == 0 || cached.meta.leading == Leading::Vacuum || uses_virtual {
+            return false;
         }
         context::with(|c| {
             c.steps_left.set(steps_max);
             c.steps_exceeded.set(false);
         });
         self.connection.set_progress_handler(STEPS_PER_PORTION as i32, count_steps);
-        Ok(true)
+        true
     }
+}
 
-    fn uses_virtual_tables(&self, cached: &Cached<Meta>) -> Result<bool, Fatal> {
-        let failed = |error| Fatal::sqlite("examining a statement", &error);
-        let virtual_tables = self
-            .connection
-            .query_texts("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0")
-            .map_err(failed)?;
-        if virtual_tables.is_empty() {
-            return Ok(false);
-        }
-        context::with(|c| c.touched_tables.replace(Some(Vec::new())));
-        let _as = As::new(Authority::Client { pragma: false });
-        let compiled = self.connection.prepare(cached.statement.sql());
-        let touched = context::with(|c| c.touched_tables.take()).unwrap_or_default();
-        drop(compiled);
-        Ok(touched.iter().any(|t| virtual_tables.iter().any(|v| v.eq_ignore_ascii_case(t))))
-    }
+/// CREATE TABLE AS SELECT makes names unique with numbers: `a`, `a:1` to `a:4`, and then random ones. Did the table made
+/// last get such?
+fn random_names(connection: &Connection) -> Result<bool, Fatal> {
+    let failed = |error| Fatal::sqlite("examining a new table", &error);
+    let last = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid DESC LIMIT 1";
+    let Some(table) = connection.query_texts(last).map_err(failed)?.pop() else { return Ok(false) };
+    let columns = format!("SELECT name FROM pragma_table_info({})", rowids::literal(&table));
+    let columns = connection.query_texts(&columns).map_err(failed)?;
+    let numbered = |name: &str| {
+        let (base, number) = name.rsplit_once(':')?;
+        Some((base.to_lowercase(), number.parse::<u32>().ok()?))
+    };
+    let numbered: Vec<_> = columns.iter().filter_map(|name| numbered(name)).collect();
+    let last_orderly = |base: &str| numbered.iter().any(|(b, n)| b == base && *n == 4);
+    Ok(numbered.iter().any(|(base, number)| *number > 4 && last_orderly(base)))
 }
 
 fn describe(statement: &Statement, leading: Leading) -> Meta {
     const CHANGES: &[u8] = b"changes";
     let readonly = statement.is_readonly();
+    let dml = leading == Leading::Dml || leading == Leading::With && !readonly;
     Meta {
         leading,
-        dml: leading == Leading::Dml || leading == Leading::With && !readonly,
+        dml,
         readonly,
+        ddl: !readonly && !dml,
         noticed: context::with(|c| c.noticed.get()),
         mentions_changes: statement.sql().as_bytes().windows(CHANGES.len()).any(|w| w.eq_ignore_ascii_case(CHANGES)),
     }

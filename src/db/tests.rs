@@ -223,6 +223,9 @@ fn transaction_control_attach_and_temp_are_refused() {
         assert_eq!(node.execute(&[sql]), [format!("error: {}", authorizer::TEXT_TEMP)], "{sql}");
     }
     assert_eq!(node.execute(&[&into]), [format!("error: {}", authorizer::TEXT_VACUUM_INTO)]);
+    node.execute(&["CREATE TABLE r(a)", "CREATE INDEX ri ON r(a)"]);
+    let alter = "ALTER TABLE r RENAME TO s; ALTER TABLE s RENAME a TO b; ALTER TABLE s ADD c; ALTER TABLE s DROP c";
+    assert_eq!(node.execute(&[alter]), ["0/0"], "what is like a temporary object is not refused with them");
     assert!(!outside.exists());
     assert_eq!(node.execute(&["SELECT load_extension('x')"]), ["error: not authorized"]);
 }
@@ -245,6 +248,8 @@ fn pragmas_cannot_change_how_later_entries_run() {
         "PRAGMA schema_version = 5",
         "PRAGMA wal_checkpoint",
         "INSERT INTO t SELECT file FROM pragma_database_list",
+        "INSERT INTO t SELECT count(*) FROM pragma_data_version",
+        "INSERT INTO t SELECT page_count FROM Pragma_Page_Count",
     ];
     for sql in refused {
         assert_eq!(node.execute(&[sql]), ["error: disallowed pragma"], "{sql}");
@@ -262,6 +267,36 @@ fn pragmas_cannot_change_how_later_entries_run() {
         show(&node.one(request(&["PRAGMA journal_mode", "SELECT name FROM pragma_table_info('t')", "DELETE FROM t"]))),
         ["journal_mode: wal", "name: a", "0/0"]
     );
+}
+
+#[test]
+fn virtual_tables_work_as_in_stock_sqlite() {
+    let mut node = Node::new();
+    node.execute(&["CREATE VIRTUAL TABLE doc USING fts5(title, body)"]);
+    node.execute(&["CREATE VIRTUAL TABLE old USING fts4(c)", "CREATE VIRTUAL TABLE box USING rtree(id, x0, x1)"]);
+    node.execute(&["CREATE VIRTUAL TABLE vocab USING fts5vocab(doc, row)", "CREATE VIRTUAL TABLE g USING geopoly(a)"]);
+    assert_eq!(node.execute(&["INSERT INTO doc VALUES('first', 'quick fox'), ('second', 'lazy dogs')"]), ["2/2"]);
+    assert_eq!(
+        node.execute(&["INSERT INTO old VALUES('alpha beta')", "INSERT INTO box VALUES(1, 0, 10)"]),
+        ["1/1", "1/1"]
+    );
+    let changes = ["UPDATE doc SET body = 'changed words' WHERE rowid = 1", "DELETE FROM doc WHERE doc MATCH 'dogs'"];
+    assert_eq!(node.execute(&changes), ["1/1", "1/1"]);
+    let reads = [
+        "SELECT title FROM doc WHERE doc MATCH 'words'",
+        "SELECT c FROM old WHERE old MATCH 'beta'",
+        "SELECT id FROM box WHERE x1 >= 5",
+        "SELECT term FROM vocab",
+        "INSERT INTO g(_shape, a) VALUES('[[0,0],[4,0],[4,3],[0,0]]', 1)",
+    ];
+    assert_eq!(
+        show(&node.one(request(&reads))),
+        ["title: first", "c: alpha beta", "id: 1", "term: changed first words", "1/1"]
+    );
+    let rebuild = ["INSERT INTO doc(doc) VALUES('rebuild')", "INSERT INTO doc_data VALUES(1, x'')"];
+    assert_eq!(node.execute(&rebuild)[1], "error: table doc_data may not be modified");
+    let node = node.restart();
+    assert_eq!(node.integer("SELECT count(*) FROM doc WHERE doc MATCH 'words'"), 1);
 }
 
 #[test]
@@ -339,6 +374,18 @@ fn a_full_autoincrement_is_a_result_and_not_a_full_disk() {
 }
 
 #[test]
+fn a_table_made_from_a_query_gets_no_random_column_names() {
+    let mut node = Node::new();
+    let refused = ["error: too many columns of the same name: give them names"];
+    assert_eq!(node.execute(&["CREATE TABLE t AS SELECT 1 AS a, 2 AS a, 3 AS a, 4 AS a, 5 AS a"]).len(), 1);
+    assert_eq!(node.execute(&["CREATE TABLE u AS SELECT 1 AS a, 2 AS a, 3 AS a, 4 AS a, 5 AS a, 6 AS a"]), refused);
+    node.execute(&["CREATE VIEW v AS SELECT 1 AS a, 2 AS a, 3 AS A, 4 AS a, 5 AS a, 6 AS a"]);
+    assert_eq!(node.execute(&["CREATE TABLE u AS SELECT * FROM v"]), refused);
+    assert_eq!(node.integer("SELECT count(*) FROM sqlite_schema WHERE name IN ('t', 'u')"), 1);
+    assert_eq!(node.execute(&["CREATE TABLE w AS SELECT * FROM t; INSERT INTO w SELECT * FROM w"]), ["2/1"]);
+}
+
+#[test]
 fn connection_numbers_do_not_leak_into_sql() {
     let mut node = Node::new();
     node.execute(&["CREATE TABLE t(id INTEGER PRIMARY KEY, a, b, c)"]);
@@ -385,6 +432,43 @@ fn vacuum_runs_alone_and_a_crash_in_between_repeats_nothing() {
     node.one(Action::Barrier);
     assert!(node.writer.applied().vacuum_us > 0);
     assert_eq!(node.writer.applied().changed.0 + 1, node.writer.applied().id.index.0);
+}
+
+thread_local! {
+    /// After which statement of an entry that is applied alone this thread "crashes".
+    static CRASH_AFTER: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+pub fn crash_after_statement(statements: u64) -> Result<(), Fatal> {
+    if CRASH_AFTER.get() == statements { Err(Fatal::new("crash")) } else { Ok(()) }
+}
+
+#[test]
+fn an_entry_that_runs_alone_is_applied_exactly_once_wherever_a_crash_falls() {
+    let schema = ["CREATE TABLE t(id INTEGER PRIMARY KEY, x, l, c, n)", "INSERT INTO t(id, x) VALUES(1, 1), (7, 7)"];
+    let add = "INSERT INTO t(x, l, c, n) VALUES(random(), last_insert_rowid(), changes(), total_changes())";
+    let string = format!("{add}; VACUUM; {add}");
+    let statements = [add, &string, "INSERT OR ROLLBACK INTO t(id) VALUES(1)", add, "VACUUM", "ANALYZE", add];
+    let mut whole = Node::new();
+    whole.execute(&schema);
+    let expected = whole.execute(&statements);
+    assert_eq!(expected.iter().filter(|r| r.starts_with("error")).count(), 1);
+    for crash_after in 1..=9 {
+        let mut node = Node::new();
+        node.execute(&schema);
+        let id = LogId { term: Term(1), index: Index(2) };
+        let action = execute(&statements);
+        let command = Command { unix_time_us: 1_700_000_000_000_002, seed: 14, action };
+        CRASH_AFTER.set(crash_after);
+        let crashed = node.writer.apply_batch(&[(id, Item::Command(command.clone()))]);
+        CRASH_AFTER.set(0);
+        assert_eq!(crashed.err(), Some(Fatal::new("crash")), "after {crash_after}");
+        let mut node = node.restart();
+        assert_eq!(node.writer.applied().id.index, Index(1), "not yet applied");
+        node.writer.apply_batch(&[(id, Item::Command(command))]).unwrap();
+        assert_eq!(node.dump(), whole.dump(), "after {crash_after}");
+        assert_eq!(node.execute(&["CREATE TABLE z(a)"]), ["12/1"], "after {crash_after}");
+    }
 }
 
 #[test]
@@ -447,4 +531,42 @@ fn a_damaged_file_is_fatal_and_never_a_result() {
     let mut writer = open_with(&path, false);
     let fatal = writer.apply_batch(&[(id(2), command(execute(&["UPDATE t SET x = x || 'y'"])))]).unwrap_err();
     assert_eq!(fatal.sqlite_code.map(|c| c & 0xff), Some(11), "{fatal}");
+}
+
+/// Runs this test once more as a process that may write no file beyond a size, as on a full disk.
+#[test]
+fn a_write_that_the_disk_refuses_is_fatal_and_loses_nothing() {
+    const CHILD: &str = "FERROLITE_TEST_SMALL_DISK";
+    const NAME: &str = "db::tests::a_write_that_the_disk_refuses_is_fatal_and_loses_nothing";
+    let fill = "INSERT INTO t(x) VALUES(randomblob(3000))";
+    if let Some(path) = std::env::var_os(CHILD) {
+        let mut writer = open_with(Path::new(&path), false);
+        for index in writer.applied().id.index.0 + 1.. {
+            let id = LogId { term: Term(1), index: Index(index) };
+            let sql = if index == 1 { "CREATE TABLE t(x)" } else { fill };
+            let command = Command { unix_time_us: 1, seed: 1, action: execute(&[sql]) };
+            match writer.apply_batch(&[(id, Item::Command(command))]) {
+                Ok(outcomes) => assert_eq!(outcomes[0].results.len(), 1),
+                Err(fatal) => {
+                    println!("fatal code {} at {index}", fatal.sqlite_code.unwrap_or(0) & 0xff);
+                    std::process::exit(0);
+                }
+            }
+        }
+    }
+    let scratch = Scratch::new();
+    let output = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$0\" --exact \"$1\" --nocapture"])
+        .arg(std::env::current_exe().unwrap())
+        .arg(NAME)
+        .env(CHILD, scratch.file())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (_, rest) = text.split_once("fatal code ").unwrap_or_else(|| panic!("no fatal failure: {text}"));
+    let numbers: Vec<u64> = rest.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).take(2).collect();
+    assert!([10, 13].contains(&numbers[0]), "IOERR or FULL: {text}");
+    let writer = open_with(&scratch.file(), false);
+    assert_eq!(writer.applied().id.index, Index(numbers[1] - 1), "all that was applied is there, and no more");
+    assert_eq!(writer.connection().query_texts("PRAGMA integrity_check").unwrap(), ["ok"]);
 }

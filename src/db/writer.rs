@@ -55,8 +55,12 @@ pub struct Writer {
     pub(super) foreign_keys: bool,
     /// Some SQL may call `changes()`: its value must not come from an earlier entry.
     pub(super) scope_changes: bool,
+    /// The open transaction has changed the schema.
+    pub(super) schema_changed: bool,
     /// See `rowids`.
     full_tables: Vec<String>,
+    /// Names, up to date with the schema.
+    virtual_tables: Vec<String>,
 }
 
 /// What the applier remembers of a client's statement.
@@ -66,6 +70,8 @@ pub(super) struct Meta {
     /// Sets `changes()`.
     pub dml: bool,
     pub readonly: bool,
+    /// Changes the schema, or may.
+    pub ddl: bool,
     pub noticed: Noticed,
     /// The text contains `changes`.
     pub mentions_changes: bool,
@@ -99,6 +105,12 @@ impl OwnStatements {
             touch: prepare(&format!("UPDATE {} SET id = id WHERE 0", authorizer::RESERVED_TABLE))?,
         })
     }
+}
+
+fn virtual_tables(connection: &Connection) -> Result<Vec<String>, Fatal> {
+    connection
+        .query_texts("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0")
+        .map_err(|error| Fatal::sqlite("looking for virtual tables", &error))
 }
 
 /// Runs a statement of our own; any failure is the machine's.
@@ -145,7 +157,9 @@ impl Writer {
             record,
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
+            schema_changed: false,
             full_tables: rowids::scan(&connection)?,
+            virtual_tables: virtual_tables(&connection)?,
             connection,
         })
     }
@@ -183,10 +197,14 @@ impl Writer {
                 return Err(Fatal::new(format!("entry {id} does not follow {}", self.record.applied)));
             }
         }
-        context::with(|c| c.full_tables.replace(std::mem::take(&mut self.full_tables)));
+        context::with(|c| {
+            c.full_tables.replace(std::mem::take(&mut self.full_tables));
+            c.virtual_tables.replace(std::mem::take(&mut self.virtual_tables));
+        });
         let result = self.apply_checked(entries);
         context::with(|c| {
             self.full_tables = c.full_tables.take();
+            self.virtual_tables = c.virtual_tables.take();
             c.now_us.set(None);
         });
         result
@@ -238,14 +256,41 @@ impl Writer {
                 return Ok(0);
             }
         }
-        self.record.write(&self.connection)?;
-        run(&mut self.own.commit, "committing entries")?;
+        self.commit("committing entries")?;
         Ok(upto)
+    }
+
+    /// Writes the applied row and commits.
+    pub(super) fn commit(&mut self, doing: &str) -> Result<(), Fatal> {
+        self.record.write(&self.connection)?;
+        run(&mut self.own.commit, doing)?;
+        self.schema_changed = false;
+        Ok(())
     }
 
     /// Ends the open transaction, if it is still there.
     pub(super) fn roll_back(&mut self) -> Result<(), Fatal> {
-        if self.connection.is_autocommit() { Ok(()) } else { run(&mut self.own.rollback, "rolling back") }
+        if !self.connection.is_autocommit() {
+            run(&mut self.own.rollback, "rolling back")?;
+        }
+        self.follow_schema()
+    }
+
+    /// Back to the savepoint, which stays set.
+    pub(super) fn roll_back_to_savepoint(&mut self) -> Result<(), Fatal> {
+        run(&mut self.own.rollback_to, "rolling back")?;
+        self.follow_schema()
+    }
+
+    /// After the schema was changed, or changed back. A cached statement that the schema no longer allows would fail
+    /// when it runs, where one that is not cached fails when it is prepared; which of them a node has is chance.
+    pub(super) fn follow_schema(&mut self) -> Result<(), Fatal> {
+        if self.schema_changed {
+            self.cache.clear();
+            let names = virtual_tables(&self.connection)?;
+            context::with(|c| c.virtual_tables.replace(names));
+        }
+        Ok(())
     }
 
     /// Commits so that everything applied so far survives a power cut, and gives the entry up to which that holds.
@@ -256,8 +301,7 @@ impl Writer {
         let failed = |error| Fatal::sqlite("making the database durable", &error);
         self.connection.execute("PRAGMA synchronous = FULL").map_err(failed)?;
         run(&mut self.own.begin, "beginning a transaction")?;
-        self.record.write(&self.connection)?;
-        run(&mut self.own.commit, "making the database durable")?;
+        self.commit("making the database durable")?;
         self.connection.execute("PRAGMA synchronous = NORMAL").map_err(failed)?;
         Ok(self.record.applied)
     }
@@ -272,3 +316,9 @@ impl Writer {
         &self.connection
     }
 }
+
+/// It is opened on one thread and handed to the applier.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Writer>();
+};
