@@ -46,6 +46,8 @@ pub struct EngineConfig {
     pub workers_base: usize,
     /// The most workers, blocked ones included.
     pub workers_max: usize,
+    /// How long there must have been more workers than needed before they end, in milliseconds.
+    pub workers_surplus_ms: u64,
     /// The most connections; a further one replaces the longest idle one, or is told 503.
     pub connections_max: usize,
     /// The longest request body in bytes. Beyond it: 413.
@@ -61,6 +63,7 @@ impl Default for EngineConfig {
         EngineConfig {
             workers_base: cores.clamp(2, 16),
             workers_max: (cores * 8).clamp(64, 256),
+            workers_surplus_ms: 5_000,
             connections_max: 10_000,
             body_bytes_max: 256 * 1024 * 1024,
             scratch_dir: std::env::temp_dir(),

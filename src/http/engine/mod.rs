@@ -18,6 +18,7 @@ mod budget;
 mod chunked;
 mod config;
 mod conn;
+pub mod fuzz;
 mod head;
 mod output;
 mod percent;
@@ -31,9 +32,12 @@ mod shared;
 mod slots;
 mod socket;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use config::{CounterValues, Deadlines, EngineConfig};
+pub use fuzz::{fuzz_head, fuzz_stream};
 pub use server::Engine;
 
 use std::fs::File;
