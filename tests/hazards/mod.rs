@@ -5,5 +5,5 @@
 mod client;
 mod server;
 
-pub use client::{Answer, Client, Honest, random_bytes};
+pub use client::{Client, Honest, random_bytes};
 pub use server::{Server, serve_if_asked};

@@ -11,6 +11,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 const ASKED: &str = "FERROLITE_HAZARD_SERVER";
+/// The accept thread and two workers.
+const THREADS_AT_REST: usize = 3;
 /// What `/later` waits.
 const LATER_MS: u64 = 50;
 
@@ -183,6 +185,9 @@ impl Server {
         raise_descriptor_limit();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "server_process", "--nocapture", "--test-threads=1"])
+            // glibc keeps large freed blocks in every thread's arena unless told not to; what is measured here is what the
+            // engine holds.
+            .envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "1048576")])
             .env(ASKED, format!("on=1 {settings}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -199,7 +204,13 @@ impl Server {
             }
         };
         let mut server = Server { child, input, output, address, threads_at_start: 0, descriptors_at_start: 0 };
+        // A thread has its name only after a moment.
+        let until = Instant::now() + Duration::from_secs(5);
+        while server.threads() < THREADS_AT_REST && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         server.threads_at_start = server.threads();
+        assert_eq!(server.threads_at_start, THREADS_AT_REST);
         server.descriptors_at_start = server.descriptors();
         server
     }

@@ -20,6 +20,9 @@ pub const BODY_MEMORY_BYTES_MAX: usize = 256 * 1024;
 pub const BUFFERS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes that all scratch files may hold together; beyond it bodies get 503 and answers are cut.
 pub const SCRATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Workers that may write to scratch files at one time: a disk that stalls must not stall everybody. Bodies wait for
+/// their turn unread; an answer that finds neither memory nor a turn is cut off.
+pub const DISK_WRITERS_MAX: usize = 3;
 /// What is read and thrown away after a refusal, so that the client sees the answer instead of a reset.
 pub const LINGER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Requests that one connection may have answered in a row before others get their turn.

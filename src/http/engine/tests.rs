@@ -201,8 +201,11 @@ fn every_split_of_the_input_gives_the_same_requests() {
     }
 }
 
+/// Method, path, query, headers, framing, is it HTTP/1.0.
+type Obvious = (String, String, String, Vec<(String, Vec<u8>)>, Framing, bool);
+
 /// A slow parser that follows the grammar word by word; `None`: refused or not whole.
-fn obvious(bytes: &[u8]) -> Option<(String, String, String, Vec<(String, Vec<u8>)>, Framing, bool)> {
+fn obvious(bytes: &[u8]) -> Option<Obvious> {
     let mut rest = bytes;
     for _ in 0..2 {
         rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);

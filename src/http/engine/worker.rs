@@ -5,10 +5,13 @@
 use super::budget::Charge;
 use super::config::HEAD_BYTES_MAX;
 use super::conn::Step;
+use super::output::{Output, Progress};
 use super::pool::Stat;
 use super::reply::DateCache;
 use super::shared::{JOBS, Job, Shared};
 use super::slots::{ANSWERED, BROKEN, HANGUP, READABLE, RESUME, Slot, Token, WRITABLE};
+use super::socket::Socket;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -139,6 +142,14 @@ impl Worker {
             self.shared.leave_jobs();
         }
         self.shared.pool.enter(&self.stat);
+    }
+
+    /// Writes a kept answer; the scratch file that it may come from can block.
+    pub(super) fn write_kept(&mut self, socket: &mut Socket, output: &mut Output) -> io::Result<Progress> {
+        self.enter_handler();
+        let progress = output.write(socket, &mut self.file_room);
+        self.leave_handler();
+        progress
     }
 
     pub(super) fn leave_handler(&mut self) {
