@@ -147,7 +147,9 @@ impl Conn {
             }
             return Step::Close;
         }
-        if signals & (EVICT | STOP) != 0 && self.is_idle() {
+        let may_close =
+            signals & EVICT != 0 && self.is_idle() || signals & STOP != 0 && matches!(self.stage, Stage::Head(..));
+        if may_close {
             // A request may have come already, unnoticed: closing now would throw it away, so look first.
             self.closes_if_idle = true;
             self.flow.readable = true;
@@ -229,11 +231,13 @@ impl Conn {
         let Stage::Head(_, since) = &mut self.stage else { unreachable!("not changed above") };
         let now = worker.shared.now_ms();
         let deadlines = &worker.shared.config.deadlines;
+        // A head that is not whole when the engine stops is no request yet.
+        if worker.shared.is_stopping() {
+            return Step::Close;
+        }
         if worker.input.filled().is_empty() {
-            if self.closes_if_idle || worker.shared.is_stopping() {
-                if self.closes_if_idle && !worker.shared.is_stopping() {
-                    count(&worker.shared.counters.evicted);
-                }
+            if self.closes_if_idle {
+                count(&worker.shared.counters.evicted);
                 return Step::Close;
             }
             self.deadline_ms = now + deadlines.idle_ms;
