@@ -36,7 +36,7 @@ pub const ANSWER_COPY_BYTES_MAX: usize = 16 * 1024;
 /// Stack of a worker in bytes: SQLite and JSON run on it.
 pub const WORKER_STACK_BYTES: usize = 512 * 1024;
 /// Descriptors kept free for everything in the process that is not a client's connection.
-pub const DESCRIPTORS_RESERVED: usize = 24;
+pub const DESCRIPTORS_RESERVED: usize = 48;
 
 const _: () = assert!(BODY_MEMORY_BYTES_MAX <= BUFFERS_BYTES_MAX);
 const _: () = assert!(HEAD_BYTES_MAX <= BUFFERS_BYTES_MAX);

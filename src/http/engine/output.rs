@@ -16,6 +16,9 @@ pub struct Output {
     _charge: Charge,
 }
 
+/// Bytes read from a scratch file at a time.
+const FILE_ROOM_BYTES: usize = 64 * 1024;
+
 enum Store {
     Memory(Vec<u8>),
     File(File),
@@ -66,16 +69,20 @@ impl Output {
         self.at
     }
 
-    /// Writes until all is out or the socket takes no more. `room` is scratch space for reading the file.
+    /// Writes until all is out or the socket takes no more.
     ///
     /// # Errors
     /// The connection is broken, or the scratch file cannot be read.
-    pub fn write(&mut self, socket: &mut Socket, room: &mut [u8]) -> io::Result<Progress> {
+    pub fn write(&mut self, socket: &mut Socket) -> io::Result<Progress> {
+        let mut room = match self.store {
+            Store::Memory(_) => Vec::new(),
+            Store::File(_) => vec![0; FILE_ROOM_BYTES],
+        };
         while self.at < self.bytes {
             let wrote = match &self.store {
                 Store::Memory(all) => socket.write(&all[self.at as usize..], &[]),
                 Store::File(file) => {
-                    let got = file.read_at(room, self.at)?;
+                    let got = file.read_at(&mut room, self.at)?;
                     if got == 0 {
                         return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
                     }

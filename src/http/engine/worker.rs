@@ -18,9 +18,6 @@ use std::sync::Arc;
 /// Jobs done before looking at the poller again.
 const JOBS_IN_A_ROW_MAX: usize = 64;
 
-/// Bytes read from a scratch file at a time.
-const FILE_ROOM_BYTES: usize = 64 * 1024;
-
 pub struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) stat: Arc<Stat>,
@@ -28,7 +25,6 @@ pub struct Worker {
     pub(super) input: Input,
     /// Where answers are encoded.
     pub(super) output: Vec<u8>,
-    pub(super) file_room: Box<[u8]>,
     pub(super) date: DateCache,
     /// The one who was called to the job queue; has to call another before blocking.
     at_jobs: bool,
@@ -41,7 +37,6 @@ impl Worker {
             stat,
             input: Input::new(),
             output: Vec::with_capacity(4096),
-            file_room: vec![0; FILE_ROOM_BYTES].into_boxed_slice(),
             date: DateCache::default(),
             at_jobs: false,
         }
@@ -147,7 +142,7 @@ impl Worker {
     /// Writes a kept answer; the scratch file that it may come from can block.
     pub(super) fn write_kept(&mut self, socket: &mut Socket, output: &mut Output) -> io::Result<Progress> {
         self.enter_handler();
-        let progress = output.write(socket, &mut self.file_room);
+        let progress = output.write(socket);
         self.leave_handler();
         progress
     }
