@@ -124,12 +124,7 @@ impl Acceptor {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let is_surplus = shared.slots.in_use() >= shared.config.connections_max;
-        if is_surplus && self.evict() > 0 {
-            count(&shared.counters.evicted);
-        }
-        let shared = &self.shared;
-        let is_surplus = is_surplus && shared.slots.in_use() > shared.config.connections_max;
+        let is_surplus = shared.slots.in_use() >= shared.config.connections_max && self.evict(1) == 0;
         let Some(token) = shared.slots.take() else {
             count(&shared.counters.refused);
             return;
@@ -156,7 +151,7 @@ impl Acceptor {
 
     /// No descriptor for the client that waits: close the longest idle ones, or let this one go.
     fn make_room(&mut self, number: usize) {
-        if self.evict() == 0 {
+        if self.evict(EVICTIONS_MAX) == 0 {
             self.reserve = None;
             if let Some(listener) = self.listeners.get(number)
                 && let Ok((stream, _)) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
@@ -172,21 +167,26 @@ impl Acceptor {
     }
 
     /// Asks the longest idle connections to close; gives their number.
-    fn evict(&self) -> usize {
-        let mut oldest: Vec<(u64, Token)> = Vec::with_capacity(EVICTIONS_MAX + 1);
+    fn evict(&self, wanted: usize) -> usize {
+        let mut oldest: Vec<(u64, Token)> = Vec::with_capacity(wanted + 1);
         for (token, slot) in self.shared.slots.each() {
             if !slot.is_phase(Phase::Idle) {
                 continue;
             }
             // All idle connections have the same patience, so the first to end is the longest idle.
             let deadline_ms = slot.deadline_ms.load(Ordering::Acquire);
-            if oldest.len() < EVICTIONS_MAX || oldest.last().is_some_and(|last| deadline_ms < last.0) {
+            let is_signalled = deadline_ms == NEVER;
+            let is_older = oldest.len() < wanted || oldest.last().is_some_and(|last| deadline_ms < last.0);
+            if is_older && !is_signalled {
                 let at = oldest.partition_point(|other| other.0 <= deadline_ms);
                 oldest.insert(at, (deadline_ms, token));
-                oldest.truncate(EVICTIONS_MAX);
+                oldest.truncate(wanted);
             }
         }
-        for (_, token) in &oldest {
+        for (deadline_ms, token) in &oldest {
+            // Marks it as signalled. If a request comes first, the connection lives on and sets a new deadline.
+            let deadline = &self.shared.slots.at(token.index()).deadline_ms;
+            let _ = deadline.compare_exchange(*deadline_ms, NEVER, Ordering::AcqRel, Ordering::Relaxed);
             self.shared.post(Job::Signal(*token, EVICT));
         }
         oldest.len()

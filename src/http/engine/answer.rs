@@ -6,13 +6,12 @@ use super::conn::{Conn, Queued, Stage, Step, Turn, Window, Writing};
 use super::head::{HeadScan, Refusal};
 use super::output::{Output, Progress};
 use super::reply::{self, Delimited};
-use super::shared::Job;
-use super::slots::RESUME;
 use super::stream::StreamWriter;
 use super::worker::Worker;
 use super::{Response, ResponseBody};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 impl Conn {
     /// Answers a request that does not reach the handler, and closes the connection: its framing cannot be trusted.
@@ -31,6 +30,10 @@ impl Conn {
 
     /// Starts to answer.
     pub(super) fn answer(&mut self, worker: &mut Worker, response: Response) -> Step {
+        if worker.shared.is_cutting() {
+            count(&worker.shared.counters.cut);
+            return Step::Close;
+        }
         let delimited = reply::delimited(&response, self.manner);
         self.manner.keep_alive &= delimited != Delimited::Close && !worker.shared.is_stopping();
         worker.output.clear();
@@ -72,8 +75,10 @@ impl Conn {
 
     /// The socket is full: the rest is kept until it has room.
     fn write_later(&mut self, worker: &mut Worker, body: Vec<u8>, at: usize) -> Step {
-        let shared = &worker.shared;
-        let kept = Output::keep(&worker.output, body, at, &shared.memory, &shared.scratch);
+        let shared = Arc::clone(&worker.shared);
+        worker.enter_handler();
+        let kept = Output::keep(&worker.output, body, at, &shared);
+        worker.leave_handler();
         let output = match kept {
             Ok((output, false)) => output,
             Ok((output, true)) => {
@@ -101,7 +106,7 @@ impl Conn {
 
     pub(super) fn step_writing(&mut self, worker: &mut Worker) -> Step {
         let Stage::Writing(writing) = &mut self.stage else { unreachable!("only called in this stage") };
-        match writing.output.write(&mut self.socket, &mut worker.file_room) {
+        match worker.write_kept(&mut self.socket, &mut writing.output) {
             Ok(Progress::Done) => self.answered(worker),
             Ok(Progress::Blocked) => Step::Park,
             Err(_) => Step::Close,
@@ -109,7 +114,7 @@ impl Conn {
     }
 
     pub(super) fn step_queued(&mut self, worker: &mut Worker) -> Step {
-        if !worker.shared.streams.enter(self.token) {
+        if !worker.shared.streams.enter_or_wait(self.token) {
             return Step::Park;
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Waiting);
@@ -123,9 +128,7 @@ impl Conn {
             source(&mut writer)?;
             writer.finish()
         }));
-        for token in shared.streams.leave() {
-            shared.post(Job::Signal(token, RESUME));
-        }
+        shared.leave_gate(&shared.streams);
         worker.leave_handler();
         match result {
             Ok(Ok(())) => return self.answered(worker),

@@ -60,6 +60,11 @@ impl BodySink {
         Ok(moved)
     }
 
+    /// Will `more` bytes have to go to the scratch file, as far as the size of the body says?
+    pub fn needs_disk(&self, more: usize) -> bool {
+        self.file.is_some() || self.memory.len() + more > BODY_MEMORY_BYTES_MAX
+    }
+
     /// Makes room in memory for `more` bytes if the limits allow it. Doubles, but never for bytes merely announced.
     fn fits(&mut self, more: usize) -> bool {
         let need = self.memory.len() + more;

@@ -20,6 +20,9 @@ pub const BODY_MEMORY_BYTES_MAX: usize = 256 * 1024;
 pub const BUFFERS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes that all scratch files may hold together; beyond it bodies get 503 and answers are cut.
 pub const SCRATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Workers that may write to scratch files at one time: a disk that stalls must not stall everybody. Bodies wait for
+/// their turn unread; an answer that finds neither memory nor a turn is cut off.
+pub const DISK_WRITERS_MAX: usize = 3;
 /// What is read and thrown away after a refusal, so that the client sees the answer instead of a reset.
 pub const LINGER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Requests that one connection may have answered in a row before others get their turn.
@@ -33,7 +36,7 @@ pub const ANSWER_COPY_BYTES_MAX: usize = 16 * 1024;
 /// Stack of a worker in bytes: SQLite and JSON run on it.
 pub const WORKER_STACK_BYTES: usize = 512 * 1024;
 /// Descriptors kept free for everything in the process that is not a client's connection.
-pub const DESCRIPTORS_RESERVED: usize = 24;
+pub const DESCRIPTORS_RESERVED: usize = 48;
 
 const _: () = assert!(BODY_MEMORY_BYTES_MAX <= BUFFERS_BYTES_MAX);
 const _: () = assert!(HEAD_BYTES_MAX <= BUFFERS_BYTES_MAX);
@@ -46,6 +49,8 @@ pub struct EngineConfig {
     pub workers_base: usize,
     /// The most workers, blocked ones included.
     pub workers_max: usize,
+    /// How long there must have been more workers than needed before they end, in milliseconds.
+    pub workers_surplus_ms: u64,
     /// The most connections; a further one replaces the longest idle one, or is told 503.
     pub connections_max: usize,
     /// The longest request body in bytes. Beyond it: 413.
@@ -61,6 +66,7 @@ impl Default for EngineConfig {
         EngineConfig {
             workers_base: cores.clamp(2, 16),
             workers_max: (cores * 8).clamp(64, 256),
+            workers_surplus_ms: 5_000,
             connections_max: 10_000,
             body_bytes_max: 256 * 1024 * 1024,
             scratch_dir: std::env::temp_dir(),

@@ -31,6 +31,8 @@ pub struct Conn {
     pub(super) manner: super::reply::Manner,
     /// Input is left unread on purpose: it has to be thrown away before closing.
     pub(super) refused: bool,
+    /// Asked to close if no request has come.
+    closes_if_idle: bool,
     /// Accepted beyond the limit, only to be told so.
     pub(super) is_surplus: bool,
 }
@@ -105,6 +107,7 @@ impl Conn {
             deadline_ms: NEVER,
             manner: super::reply::Manner { old: false, head_only: false, keep_alive: true },
             refused: false,
+            closes_if_idle: false,
             is_surplus: false,
         }
     }
@@ -144,8 +147,12 @@ impl Conn {
             }
             return Step::Close;
         }
-        if signals & (EVICT | STOP) != 0 && self.is_idle() {
-            return Step::Close;
+        let may_close =
+            signals & EVICT != 0 && self.is_idle() || signals & STOP != 0 && matches!(self.stage, Stage::Head(..));
+        if may_close {
+            // A request may have come already, unnoticed: closing now would throw it away, so look first.
+            self.closes_if_idle = true;
+            self.flow.readable = true;
         }
         if self.is_surplus && matches!(self.stage, Stage::Head(..)) {
             self.is_surplus = false;
@@ -156,6 +163,7 @@ impl Conn {
         }
         let waits_for_other = match self.stage {
             Stage::Queued(_) => signals & RESUME == 0,
+            Stage::Body(ref reading) => reading.is_queued && signals & RESUME == 0,
             Stage::Waiting => signals & ANSWERED == 0,
             Stage::Writing(_) => signals & WRITABLE == 0,
             _ => false,
@@ -223,8 +231,13 @@ impl Conn {
         let Stage::Head(_, since) = &mut self.stage else { unreachable!("not changed above") };
         let now = worker.shared.now_ms();
         let deadlines = &worker.shared.config.deadlines;
+        // A head that is not whole when the engine stops is no request yet.
+        if worker.shared.is_stopping() {
+            return Step::Close;
+        }
         if worker.input.filled().is_empty() {
-            if worker.shared.is_stopping() {
+            if self.closes_if_idle {
+                count(&worker.shared.counters.evicted);
                 return Step::Close;
             }
             self.deadline_ms = now + deadlines.idle_ms;
@@ -255,6 +268,7 @@ impl Conn {
                 }
             }
             Ok(got) => {
+                self.closes_if_idle = false;
                 worker.input.add(got);
                 // A short read means that there is no more for now; but the end still has to be read.
                 if got < asked && !self.flow.hangup {
@@ -278,7 +292,7 @@ impl Conn {
             Stage::Head(_, None) => Step::Close,
             Stage::Head(_, Some(_)) => self.refuse_late(worker),
             Stage::Body(reading) => {
-                if reading.window.is_slow(reading.moved, deadlines.window_bytes) {
+                if !reading.is_queued && reading.window.is_slow(reading.moved, deadlines.window_bytes) {
                     return self.refuse_late(worker);
                 }
                 reading.window = Window { ends_ms: now + deadlines.window_ms, start_moved: reading.moved };
@@ -288,7 +302,7 @@ impl Conn {
             Stage::Writing(writing) => {
                 // The kernel tells of room only when there is much of it: try, so that slow but steady is seen.
                 if now < writing.ends_ms {
-                    match writing.output.write(&mut self.socket, &mut worker.file_room) {
+                    match worker.write_kept(&mut self.socket, &mut writing.output) {
                         Ok(super::output::Progress::Done) => return Step::Again,
                         Ok(super::output::Progress::Blocked) => {}
                         Err(_) => return Step::Close,

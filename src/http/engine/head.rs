@@ -155,7 +155,7 @@ fn version(bytes: &[u8]) -> Result<bool, Refusal> {
 }
 
 /// Path and query of a request target in any of its four forms (RFC 9112 section 3.2).
-fn target<'a>(method: &str, target: &'a str) -> Result<(&'a str, &'a str), Refusal> {
+pub(super) fn target<'a>(method: &str, target: &'a str) -> Result<(&'a str, &'a str), Refusal> {
     if method == "CONNECT" || (target == "*" && method == "OPTIONS") {
         return Ok((target, ""));
     }

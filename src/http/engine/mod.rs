@@ -18,6 +18,7 @@ mod budget;
 mod chunked;
 mod config;
 mod conn;
+pub mod fuzz;
 mod head;
 mod output;
 mod percent;
@@ -31,10 +32,21 @@ mod shared;
 mod slots;
 mod socket;
 mod stream;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "tiny-http")]
+mod tiny;
 mod worker;
 
 pub use config::{CounterValues, Deadlines, EngineConfig};
+pub use fuzz::{fuzz_head, fuzz_stream};
+#[cfg(not(feature = "tiny-http"))]
 pub use server::Engine;
+/// Our own engine, where tiny_http's takes its name.
+#[cfg(feature = "tiny-http")]
+pub use server::Engine as OwnEngine;
+#[cfg(feature = "tiny-http")]
+pub use tiny::Engine;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -82,6 +94,15 @@ impl Body {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The body as a stream, from its start.
+    pub fn into_reader(self) -> Box<dyn Read + Send> {
+        match self {
+            Body::Memory(bytes) => Box::new(io::Cursor::new(bytes)),
+            // Handed over rewound.
+            Body::File { file, .. } => Box::new(file),
+        }
     }
 
     /// The whole body in memory.

@@ -15,8 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub const LOOK_FAST_MS: u64 = 2;
 /// Looks without a reason before it looks rarely again.
 const LOOKS_WITHOUT_REASON_MAX: u32 = 100;
-/// How long there must have been surplus workers before one ends.
-const SURPLUS_MS: u64 = 5_000;
 
 /// One worker, as others see it.
 pub struct Stat {
@@ -27,6 +25,7 @@ pub struct Stat {
 pub struct Pool {
     base: usize,
     max: usize,
+    surplus_ms: u64,
     workers: Mutex<Vec<Arc<Stat>>>,
     alive: AtomicUsize,
     in_handlers: AtomicUsize,
@@ -47,6 +46,7 @@ impl Pool {
         Ok(Pool {
             base,
             max: config.workers_max.max(base),
+            surplus_ms: config.workers_surplus_ms,
             workers: Mutex::new(Vec::new()),
             alive: AtomicUsize::new(0),
             in_handlers: AtomicUsize::new(0),
@@ -147,7 +147,7 @@ impl Watch {
         let free = alive.saturating_sub(blocked);
         if free > pool.base {
             let since = *self.surplus_since_ms.get_or_insert(now_ms);
-            if now_ms - since >= SURPLUS_MS {
+            if now_ms - since >= pool.surplus_ms {
                 self.surplus_since_ms = None;
                 return self.end(pool, free - pool.base);
             }
@@ -185,7 +185,7 @@ mod tests {
         pool.leave(&stats[0]);
         pool.leave(&stats[1]);
         assert_eq!(watch.look(&pool, 8), Advice::Nothing);
-        assert_eq!(watch.look(&pool, 8 + SURPLUS_MS), Advice::End(1));
+        assert_eq!(watch.look(&pool, 8 + 5_000), Advice::End(1));
         assert!(pool.may_retire());
         assert!(!pool.may_retire());
         pool.ended(&third);

@@ -7,7 +7,7 @@ use super::config::count;
 use super::conn::{Conn, Stage, Step, Turn, Window};
 use super::head::{Framing, Head, Refusal};
 use super::responder::{Answer, handling};
-use super::slots::{NEVER, Phase, Slot};
+use super::slots::{NEVER, Phase, Slot, Token};
 use super::worker::{Input, Worker};
 use super::{Body, Request, Responder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +21,16 @@ pub(super) struct Reading {
     /// Bytes received, framing included.
     pub moved: u64,
     pub window: Window,
+    /// Waits for its turn at the disk, not for input.
+    pub is_queued: bool,
+}
+
+/// What became of the received bytes.
+enum Fed {
+    Whole,
+    More,
+    /// Nothing yet: others are writing.
+    Queued,
 }
 
 enum Decoder {
@@ -63,16 +73,17 @@ impl Conn {
         let window = Window { ends_ms: shared.now_ms() + shared.config.deadlines.window_ms, start_moved: 0 };
         let sink = BodySink::new(&shared.memory, &shared.scratch);
         self.deadline_ms = window.ends_ms;
-        self.stage = Stage::Body(Box::new(Reading { head, decoder, sink, moved: 0, window }));
+        self.stage = Stage::Body(Box::new(Reading { head, decoder, sink, moved: 0, window, is_queued: false }));
         Step::Again
     }
 
     pub(super) fn step_body(&mut self, worker: &mut Worker, slot: &Slot, turn: &mut Turn) -> Step {
         let Stage::Body(reading) = &mut self.stage else { unreachable!("only called in this stage") };
-        match reading.feed(&mut worker.input, &worker.shared) {
-            Ok(true) => {}
-            Ok(false) if self.flow.readable => return self.read_more(worker, turn),
-            Ok(false) => return Step::Park,
+        match reading.feed(worker, self.token) {
+            Ok(Fed::Whole) => {}
+            Ok(Fed::Queued) => return Step::Park,
+            Ok(Fed::More) if self.flow.readable => return self.read_more(worker, turn),
+            Ok(Fed::More) => return Step::Park,
             Err(refusal) => return self.refuse(worker, refusal),
         }
         let Stage::Body(reading) = std::mem::replace(&mut self.stage, Stage::Waiting) else {
@@ -130,8 +141,27 @@ impl Conn {
 }
 
 impl Reading {
-    /// Decodes what is in the buffer. `true`: the body is whole.
-    fn feed(&mut self, input: &mut Input, shared: &super::shared::Shared) -> Result<bool, Refusal> {
+    /// Decodes what the worker's buffer holds.
+    fn feed(&mut self, worker: &mut Worker, token: Token) -> Result<Fed, Refusal> {
+        let shared = Arc::clone(&worker.shared);
+        let needs_disk = self.sink.needs_disk(worker.input.filled().len());
+        if needs_disk {
+            self.is_queued = !shared.disk.enter_or_wait(token);
+            if self.is_queued {
+                return Ok(Fed::Queued);
+            }
+        }
+        // Should there be no memory left either, even a small body goes to the disk: rare, and the pool sees it.
+        worker.enter_handler();
+        let decoded = self.decode(&mut worker.input, &shared);
+        worker.leave_handler();
+        if needs_disk {
+            shared.leave_gate(&shared.disk);
+        }
+        Ok(if decoded? { Fed::Whole } else { Fed::More })
+    }
+
+    fn decode(&mut self, input: &mut Input, shared: &super::shared::Shared) -> Result<bool, Refusal> {
         let available = input.filled().len();
         let mut rest = input.filled();
         let done = loop {

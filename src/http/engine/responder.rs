@@ -21,8 +21,27 @@ pub enum Answer {
 /// Where a [`Responder`] leads.
 pub(super) enum Target {
     Connection(Arc<Shared>, Token),
-    Function(Box<dyn FnOnce(Response) + Send>),
+    /// A queue of another kind, for the request of this number.
+    Queue(Token, Box<dyn FnOnce(Answer) + Send>),
 }
+
+impl Target {
+    fn token(&self) -> Token {
+        match self {
+            Target::Connection(_, token) | Target::Queue(token, _) => *token,
+        }
+    }
+
+    fn give(self, answer: Answer) {
+        match self {
+            Target::Connection(shared, token) => shared.post(Job::Answer(token, answer)),
+            Target::Queue(_, take) => take(answer),
+        }
+    }
+}
+
+/// No request has this number.
+const NO_REQUEST: Token = Token(u64::MAX);
 
 /// The request that this worker is handling.
 struct Current {
@@ -61,40 +80,40 @@ impl Responder {
         Responder { target: Some(Target::Connection(shared, token)) }
     }
 
-    /// A responder that leads to a function instead of a connection: for another engine, and for tests of handlers.
+    /// A responder that leads to a queue of answers outside this engine, for the request of this number.
+    #[cfg(feature = "tiny-http")]
+    pub(super) fn to_queue(token: Token, take: impl FnOnce(Answer) + Send + 'static) -> Responder {
+        Responder { target: Some(Target::Queue(token, Box::new(take))) }
+    }
+
+    /// A responder that leads to a function instead of a connection: for tests of handlers.
     pub fn to_function(take: impl FnOnce(Response) + Send + 'static) -> Responder {
-        Responder { target: Some(Target::Function(Box::new(take))) }
+        let take = move |answer| match answer {
+            Answer::Ready(response) => take(response),
+            Answer::Make(make) => take(make()),
+        };
+        Responder { target: Some(Target::Queue(NO_REQUEST, Box::new(take))) }
     }
 
     /// Answers. From any thread; never blocks on a socket outside the engine's workers.
     ///
     /// On the worker that handles the request the bytes leave when the handler returns.
     pub fn send(mut self, response: Response) {
-        match self.target.take() {
-            Some(Target::Connection(shared, token)) => {
-                if let Some(response) = lay_down(token, response) {
-                    shared.post(Job::Answer(token, Answer::Ready(response)));
-                }
-            }
-            Some(Target::Function(take)) => take(response),
-            None => {}
+        let Some(target) = self.target.take() else { return };
+        if let Some(response) = lay_down(target.token(), response) {
+            target.give(Answer::Ready(response));
         }
     }
 
     /// Runs `make` on a worker and sends what it returns: at once when called on the worker that handles the request,
     /// queued otherwise. For results that arrive on threads which must not encode or block.
     pub fn send_with(mut self, make: impl FnOnce() -> Response + Send + 'static) {
-        match &self.target {
-            Some(Target::Connection(_, token)) if !is_handled_here(*token) => {
-                if let Some(Target::Connection(shared, token)) = self.target.take() {
-                    shared.post(Job::Answer(token, Answer::Make(Box::new(make))));
-                }
-            }
+        if self.target.as_ref().is_some_and(|target| is_handled_here(target.token())) {
             // Should `make` panic, dropping `self` answers 500.
-            _ => {
-                let response = make();
-                self.send(response);
-            }
+            let response = make();
+            self.send(response);
+        } else if let Some(target) = self.target.take() {
+            target.give(Answer::Make(Box::new(make)));
         }
     }
 }

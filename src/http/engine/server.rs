@@ -20,6 +20,8 @@ pub struct Engine {
     addresses: Vec<SocketAddr>,
 }
 
+/// Connections that the kernel completes and keeps for us until they are accepted (it has an upper bound of its own).
+const BACKLOG: i32 = 4096;
 /// How often a stop looks whether the requests have finished.
 const STOP_POLL: Duration = Duration::from_millis(2);
 /// How long threads may take to end once everything is cut; those in handlers that still block are left behind.
@@ -35,6 +37,10 @@ impl Engine {
         mut config: EngineConfig,
         handler: Arc<dyn Handler>,
     ) -> io::Result<Engine> {
+        for listener in &listeners {
+            // The standard library asks for 128; a burst of connections beyond that waits a second for its second try.
+            rustix::net::listen(listener, BACKLOG)?;
+        }
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         config.connections_max = config.connections_max.clamp(1, connections_possible());
         let shared = Arc::new(Shared::new(config, handler)?);
@@ -79,7 +85,7 @@ impl Engine {
 
     fn stop_within(&mut self, patience: Duration) -> usize {
         let Some(acceptor) = self.acceptor.take() else {
-            self.end_workers();
+            self.end_workers(Instant::now() + END_PATIENCE);
             return 0;
         };
         let until = Instant::now() + patience;
@@ -93,6 +99,7 @@ impl Engine {
         while self.is_any(|phase| phase != Phase::Linger) && Instant::now() < until {
             std::thread::sleep(STOP_POLL);
         }
+        self.shared.cutting.store(true, Ordering::Release);
         let mut cut = 0;
         for (token, slot) in self.shared.slots.each() {
             cut += usize::from(slot.is_phase(Phase::Busy));
@@ -104,7 +111,7 @@ impl Engine {
         while self.is_any(|_| true) && Instant::now() < until {
             std::thread::sleep(STOP_POLL);
         }
-        self.end_workers();
+        self.end_workers(until);
         self.shared.pool.watcher.wake();
         if acceptor.join().is_err() {
             log::error!("the HTTP accept thread failed");
@@ -119,9 +126,8 @@ impl Engine {
         })
     }
 
-    fn end_workers(&self) {
+    fn end_workers(&self, until: Instant) {
         self.shared.ending.store(true, Ordering::Release);
-        let until = Instant::now() + END_PATIENCE;
         while self.shared.pool.alive() > 0 && Instant::now() < until {
             // Each wake-up reaches one of those that wait.
             self.shared.nudge_worker();

@@ -5,11 +5,13 @@
 
 use super::Handler;
 use super::budget::{Budget, Scratch};
-use super::config::{BUFFERS_BYTES_MAX, Counters, EngineConfig, REFUSALS_MAX, SCRATCH_BYTES_MAX, count};
+use super::config::{
+    BUFFERS_BYTES_MAX, Counters, DISK_WRITERS_MAX, EngineConfig, REFUSALS_MAX, SCRATCH_BYTES_MAX, count,
+};
 use super::poller::{Poller, Waker};
 use super::pool::Pool;
 use super::responder::Answer;
-use super::slots::{Slots, Token};
+use super::slots::{RESUME, Slots, Token};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
@@ -36,14 +38,19 @@ pub struct Shared {
     pub memory: Arc<Budget>,
     pub scratch: Scratch,
     pub pool: Pool,
-    pub streams: StreamGate,
+    /// Streams being written.
+    pub streams: Gate,
+    /// Writes to scratch files.
+    pub disk: Gate,
     jobs: Mutex<VecDeque<Job>>,
     /// Somebody is on the way to the job queue: no need to wake.
     coming: AtomicBool,
     jobs_waker: Waker,
     /// No new requests.
     pub stopping: AtomicBool,
-    /// Threads end, streams are cut.
+    /// Nothing more is answered.
+    pub cutting: AtomicBool,
+    /// Threads end.
     pub ending: AtomicBool,
     started: Instant,
 }
@@ -63,11 +70,13 @@ impl Shared {
             memory: Budget::new(BUFFERS_BYTES_MAX as u64),
             scratch: Scratch::new(config.scratch_dir.clone(), SCRATCH_BYTES_MAX),
             pool: Pool::new(&config)?,
-            streams: StreamGate::new((config.workers_max / 2).max(1)),
+            streams: Gate::new((config.workers_max / 2).max(1)),
+            disk: Gate::new(DISK_WRITERS_MAX),
             jobs: Mutex::new(VecDeque::new()),
             coming: AtomicBool::new(false),
             jobs_waker,
             stopping: AtomicBool::new(false),
+            cutting: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             started: Instant::now(),
             config,
@@ -115,38 +124,63 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
+    pub fn is_cutting(&self) -> bool {
+        self.cutting.load(Ordering::Acquire)
+    }
+
     pub fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
     }
 }
 
-/// Bounds the streams that are being written, since each holds a worker for as long as its reader takes.
-pub struct StreamGate {
+/// Bounds how many connections may do at one time what can hold a worker for long: stream to a slow reader, write to a
+/// slow disk.
+pub struct Gate {
     max: usize,
-    state: Mutex<(usize, Vec<Token>)>,
+    state: Mutex<GateState>,
 }
 
-impl StreamGate {
-    fn new(max: usize) -> StreamGate {
-        StreamGate { max, state: Mutex::new((0, Vec::new())) }
+struct GateState {
+    inside: usize,
+    waiting: Vec<Token>,
+}
+
+impl Gate {
+    fn new(max: usize) -> Gate {
+        Gate { max, state: Mutex::new(GateState { inside: 0, waiting: Vec::new() }) }
     }
 
-    /// May this connection stream now? If not, it is signalled `RESUME` when it is worth asking again.
-    pub fn enter(&self, token: Token) -> bool {
+    /// May the caller go in? Needs a [`Shared::leave_gate`] later if so.
+    pub fn try_enter(&self) -> bool {
         let mut state = self.state.lock();
-        if state.0 < self.max {
-            state.0 += 1;
-            return true;
+        let is_free = state.inside < self.max;
+        state.inside += usize::from(is_free);
+        is_free
+    }
+
+    /// The same; if not, the connection is signalled `RESUME` when it is worth asking again.
+    pub fn enter_or_wait(&self, token: Token) -> bool {
+        let mut state = self.state.lock();
+        let is_free = state.inside < self.max;
+        state.inside += usize::from(is_free);
+        if !is_free {
+            state.waiting.push(token);
         }
-        state.1.push(token);
-        false
+        is_free
     }
+}
 
-    /// A stream has ended; all that wait ask again, in their order. (Some may be gone by now, so waking only one could
-    /// wake nobody.)
-    pub fn leave(&self) -> Vec<Token> {
-        let mut state = self.state.lock();
-        state.0 -= 1;
-        std::mem::take(&mut state.1)
+impl Shared {
+    /// Somebody came out of a gate: all that wait ask again, in their order. (Some may be gone by now, so that waking only
+    /// one could wake nobody.)
+    pub fn leave_gate(&self, gate: &Gate) {
+        let waiting = {
+            let mut state = gate.state.lock();
+            state.inside -= 1;
+            std::mem::take(&mut state.waiting)
+        };
+        for token in waiting {
+            self.post(Job::Signal(token, RESUME));
+        }
     }
 }

@@ -110,7 +110,7 @@ impl<'a> StreamWriter<'a> {
         let now = self.shared.now_ms();
         let deadlines = &self.shared.config.deadlines;
         let stalled = now >= self.window_ends_ms && self.moved - self.window_start_moved < deadlines.window_bytes;
-        if stalled || now >= self.total_ends_ms || self.shared.is_ending() {
+        if stalled || now >= self.total_ends_ms || self.shared.is_cutting() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         if now >= self.window_ends_ms {

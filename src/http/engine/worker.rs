@@ -5,18 +5,18 @@
 use super::budget::Charge;
 use super::config::HEAD_BYTES_MAX;
 use super::conn::Step;
+use super::output::{Output, Progress};
 use super::pool::Stat;
 use super::reply::DateCache;
 use super::shared::{JOBS, Job, Shared};
 use super::slots::{ANSWERED, BROKEN, HANGUP, READABLE, RESUME, Slot, Token, WRITABLE};
+use super::socket::Socket;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Jobs done before looking at the poller again.
 const JOBS_IN_A_ROW_MAX: usize = 64;
-
-/// Bytes read from a scratch file at a time.
-const FILE_ROOM_BYTES: usize = 64 * 1024;
 
 pub struct Worker {
     pub(super) shared: Arc<Shared>,
@@ -25,7 +25,6 @@ pub struct Worker {
     pub(super) input: Input,
     /// Where answers are encoded.
     pub(super) output: Vec<u8>,
-    pub(super) file_room: Box<[u8]>,
     pub(super) date: DateCache,
     /// The one who was called to the job queue; has to call another before blocking.
     at_jobs: bool,
@@ -38,7 +37,6 @@ impl Worker {
             stat,
             input: Input::new(),
             output: Vec::with_capacity(4096),
-            file_room: vec![0; FILE_ROOM_BYTES].into_boxed_slice(),
             date: DateCache::default(),
             at_jobs: false,
         }
@@ -139,6 +137,14 @@ impl Worker {
             self.shared.leave_jobs();
         }
         self.shared.pool.enter(&self.stat);
+    }
+
+    /// Writes a kept answer; the scratch file that it may come from can block.
+    pub(super) fn write_kept(&mut self, socket: &mut Socket, output: &mut Output) -> io::Result<Progress> {
+        self.enter_handler();
+        let progress = output.write(socket);
+        self.leave_handler();
+        progress
     }
 
     pub(super) fn leave_handler(&mut self) {
