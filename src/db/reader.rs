@@ -4,11 +4,10 @@
 //! It must never leave a transaction, a running statement or a changed setting behind, and never judge SQL by its text.
 
 use super::bind::{BindError, Binder};
+use super::limits;
 use super::reader_rules;
 use super::readers::ReadError;
-use super::sqlite::{
-    Access, Cached, Connection, Error, Interrupter, Limit, Script, Statement, StatementCache, Step, code,
-};
+use super::sqlite::{Access, Cached, Connection, Error, Interrupter, Script, Statement, StatementCache, Step, code};
 use crate::command::{self, Column, Request, ResultSink, ValueRef};
 use std::cell::Cell;
 use std::path::Path;
@@ -36,8 +35,6 @@ pub struct ConnectionOptions {
     pub foreign_keys: bool,
     /// Page cache, KiB.
     pub cache_kib: u32,
-    /// Limits as on the writer's connection.
-    pub limits: Vec<(Limit, i32)>,
 }
 
 /// See the module.
@@ -100,9 +97,7 @@ impl Reader {
         let connection = Connection::open(path, Access::ReadOnly, None)?;
         connection.set_busy_timeout_ms(BUSY_TIMEOUT_MS);
         connection.harden(options.foreign_keys)?;
-        for (limit, value) in &options.limits {
-            connection.set_limit(*limit, *value);
-        }
+        limits::set_all(&connection, 0);
         let cache_kib = options.cache_kib;
         connection.execute(&format!("PRAGMA query_only=1; PRAGMA synchronous=0; PRAGMA cache_size=-{cache_kib}"))?;
         reader_rules::install(&connection)?;

@@ -4,20 +4,14 @@
 //! of a write is a read and looks the same to an authorizer: `reader.rs` looks at the finished statement, and
 //! `query_only` on a connection opened read-only stands behind that.
 
+use super::authorizer::{RESERVED_TABLE, TEXT_ATTACH, TEXT_PHYSICAL, TEXT_PRAGMA, TEXT_RESERVED, TEXT_TRANSACTION};
+use super::random::Random;
 use super::sqlite::{Arguments, AuthRequest, Connection, Error, Verdict, Volatility, code};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 
-/// Names that begin so are the replica's own bookkeeping.
-const RESERVED_PREFIX: &str = "sqlite_ferrolite";
 /// Raw pages would show what the rules above hide.
 const RAW_PAGES_TABLE: &str = "sqlite_dbpage";
-
-const TEXT_TRANSACTION: &str =
-    "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: send the statements in one request with 'transaction'";
-const TEXT_ATTACH: &str = "ATTACH and DETACH are not allowed";
-const TEXT_PRAGMA: &str = "disallowed pragma";
-const TEXT_HIDDEN: &str = "access to internal tables is prohibited";
 
 thread_local! {
     /// Why the authorizer refused, where SQLite's own text would say too little.
@@ -26,8 +20,8 @@ thread_local! {
     static HAS_LEFT_OUT: Cell<bool> = const { Cell::new(false) };
     /// Set while a reader runs its own BEGIN and COMMIT.
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
-    /// State of this thread's random numbers.
-    static RANDOM: Cell<u64> = Cell::new(RandomState::new().hash_one(std::thread::current().id()));
+    /// This thread's random numbers; the seed comes from the operating system.
+    static RANDOM: RefCell<Random> = RefCell::new(Random::new(random_key()));
 }
 
 /// Runs `f` with the rules for clients off.
@@ -73,7 +67,8 @@ fn authorize(request: &AuthRequest<'_>) -> Verdict {
     }
     match request.action {
         code::SQLITE_READ => match request.first {
-            Some(table) if is_hidden(table) => refuse(TEXT_HIDDEN),
+            Some(table) if is_reserved(table) => refuse(TEXT_RESERVED),
+            Some(table) if is(table, RAW_PAGES_TABLE) => refuse(TEXT_PHYSICAL),
             _ => Verdict::Allow,
         },
         code::SQLITE_PRAGMA => judge_pragma(request.first.unwrap_or(""), request.second),
@@ -88,9 +83,9 @@ fn authorize(request: &AuthRequest<'_>) -> Verdict {
     }
 }
 
-fn is_hidden(table: &str) -> bool {
-    let starts = table.get(..RESERVED_PREFIX.len()).is_some_and(|start| is(start, RESERVED_PREFIX));
-    starts || is(table, RAW_PAGES_TABLE)
+/// The replica's own bookkeeping: every name that begins so.
+fn is_reserved(table: &str) -> bool {
+    table.get(..RESERVED_TABLE.len()).is_some_and(|start| is(start, RESERVED_TABLE))
 }
 
 fn is(name: &str, other: &str) -> bool {
@@ -137,19 +132,15 @@ fn judge_pragma(name: &str, argument: Option<&str>) -> Verdict {
     Verdict::Ignore
 }
 
-/// 64 random bits (SplitMix64 by Steele, Lea and Flood). SQLite's own generator is shared by the whole process, and the
-/// applier's results must not depend on who reads meanwhile.
-fn next_random() -> u64 {
-    let state = RANDOM.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    RANDOM.set(state);
-    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+/// The standard library keys its hash maps from the operating system's random numbers.
+fn random_key() -> [u32; 8] {
+    std::array::from_fn(|word| RandomState::new().hash_one(word) as u32)
 }
 
-/// As SQLite's: never the one value whose `abs()` overflows.
+/// SQLite's own generator is shared by the whole process, and the applier's results must not depend on who reads
+/// meanwhile. As SQLite's: never the one value whose `abs()` overflows.
 fn random(arguments: &Arguments<'_>) {
-    let value = next_random() as i64;
+    let value = RANDOM.with_borrow_mut(Random::next_u64) as i64;
     arguments.return_integer(if value == i64::MIN { 0 } else { value });
 }
 
@@ -160,9 +151,7 @@ fn randomblob(arguments: &Arguments<'_>) {
         return arguments.return_too_big();
     }
     let mut blob = vec![0; usize::try_from(bytes).expect("a length within the limit")];
-    for word in blob.chunks_mut(8) {
-        word.copy_from_slice(&next_random().to_le_bytes()[..word.len()]);
-    }
+    RANDOM.with_borrow_mut(|random| random.fill(&mut blob));
     arguments.return_blob(&blob);
 }
 
@@ -172,12 +161,12 @@ mod tests {
 
     #[test]
     fn reserved_names_are_hidden_in_any_case() {
-        for name in ["sqlite_ferrolite", "SQLite_Ferrolite_retry", "sqlite_dbpage", "SQLITE_DBPAGE"] {
-            assert!(is_hidden(name), "{name}");
+        for name in ["sqlite_ferrolite", "SQLite_Ferrolite_retry"] {
+            assert!(is_reserved(name), "{name}");
         }
         for name in ["sqlite_master", "sqlite_ferrolit", "ferrolite", "", "sqlite_ferrolité", "größe_größe_größe"]
         {
-            assert!(!is_hidden(name), "{name}");
+            assert!(!is_reserved(name), "{name}");
         }
     }
 
@@ -195,10 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn random_numbers_differ() {
-        let mut seen: Vec<u64> = (0..1000).map(|_| next_random()).collect();
-        seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen.len(), 1000);
+    fn random_numbers_differ_between_threads() {
+        let first = || RANDOM.with_borrow_mut(Random::next_u64);
+        let other = std::thread::spawn(move || RANDOM.with_borrow_mut(Random::next_u64)).join().unwrap();
+        assert!(first() != first() && first() != other);
     }
 }

@@ -7,9 +7,9 @@
 //! Connections are opened when they are first needed and lent out last in, first out, so that few stay hot: their page
 //! caches and prepared statements are worth most that way, and the others can be closed again.
 
-use super::classify::has_disallowed_pragma;
+use super::pragma::is_disallowed_pragma;
 use super::reader::{ConnectionOptions, Reader};
-use super::sqlite::{Error, Interrupter, Limit};
+use super::sqlite::{Error, Interrupter};
 use crate::command::{Request, ResultSink};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -34,8 +34,6 @@ pub struct ReaderOptions {
     pub cache_kib: u32,
     /// Limit of reads that bring none, waiting included: a snapshot that is never let go stops checkpoints.
     pub read_time_max: Duration,
-    /// `SQLITE_LIMIT_*` as on the writer's connection.
-    pub limits: Vec<(Limit, i32)>,
 }
 
 impl Default for ReaderOptions {
@@ -45,7 +43,6 @@ impl Default for ReaderOptions {
             foreign_keys: false,
             cache_kib: 1024,
             read_time_max: Duration::from_secs(120),
-            limits: Vec::new(),
         }
     }
 }
@@ -55,7 +52,7 @@ impl Default for ReaderOptions {
 pub enum ReadError {
     /// No connection came free before the deadline.
     DeadlineExceeded,
-    /// See [`has_disallowed_pragma`].
+    /// See [`is_disallowed_pragma`].
     DisallowedPragma,
     /// The pool is closed (the database is being replaced, or the node stops).
     Closed,
@@ -127,11 +124,7 @@ struct Idle {
 impl Readers {
     /// A pool over the database file at `path`. Opens nothing yet: the file need not exist before the first read.
     pub fn open(path: &Path, options: ReaderOptions) -> Readers {
-        let connection_options = ConnectionOptions {
-            foreign_keys: options.foreign_keys,
-            cache_kib: options.cache_kib,
-            limits: options.limits.clone(),
-        };
+        let connection_options = ConnectionOptions { foreign_keys: options.foreign_keys, cache_kib: options.cache_kib };
         let pool = Mutex::new(Pool::default());
         Readers { path: path.to_owned(), options, connection_options, pool, freed: Condvar::new() }
     }
@@ -151,7 +144,7 @@ impl Readers {
         deadline: Option<Instant>,
         sink: &mut dyn ResultSink,
     ) -> Result<(), ReadError> {
-        if request.statements.iter().any(|statement| has_disallowed_pragma(&statement.sql)) {
+        if request.statements.iter().any(|statement| is_disallowed_pragma(&statement.sql)) {
             return Err(ReadError::DisallowedPragma);
         }
         if request.statements.iter().all(|statement| statement.sql.is_empty()) {
