@@ -403,6 +403,39 @@ fn pragmas_of_one_client_do_not_reach_the_next() {
 }
 
 #[test]
+fn what_lies_beyond_plain_tables_can_be_read() {
+    let database = Database::new(
+        "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT); INSERT INTO t VALUES(1, '{\"k\":[1,2]}');
+         CREATE VIRTUAL TABLE f USING fts5(x); INSERT INTO f VALUES('some word'), ('another');
+         CREATE VIRTUAL TABLE f4 USING fts4(x); INSERT INTO f4 VALUES('some word');
+         CREATE VIRTUAL TABLE r USING rtree(id, x0, x1); INSERT INTO r VALUES(1, 0, 5);",
+    );
+    let readers = database.readers();
+    for (sql, value) in [
+        ("SELECT x FROM f WHERE f MATCH 'word' ORDER BY rank", "\"some word\""),
+        ("SELECT snippet(f, 0, '[', ']', '', 5) FROM f('word')", "\"some [word]\""),
+        ("SELECT x FROM f4 WHERE x MATCH 'word'", "\"some word\""),
+        ("SELECT id FROM r WHERE x0 < 3 AND x1 > 3", "1"),
+        ("SELECT sum(value) FROM t, json_each(b, '$.k')", "3"),
+        ("SELECT group_concat(name) FROM pragma_table_info('t')", "\"a,b\""),
+        ("SELECT journal_mode FROM pragma_journal_mode", "\"wal\""),
+        ("SELECT sqrt(16)", "4"),
+        ("SELECT count(*) > 0 FROM dbstat", "1"),
+        ("SELECT typeof(random()), length(randomblob(-1)), length(randomblob(9))", "\"integer\",1,9"),
+        ("SELECT random() = random()", "0"),
+        ("SELECT last_insert_rowid(), changes(), total_changes()", "0,0,0"),
+        ("SELECT julianday('now') > 2460000", "1"),
+        ("SELECT \"no such column\"", "\"no such column\""),
+        ("PRAGMA integrity_check", "\"ok\""),
+    ] {
+        let shown = answer(&readers, &[sql]);
+        assert!(shown.ends_with(&format!("\"values\":[[{value}]]}}]")), "{sql}: {shown}");
+    }
+    assert_eq!(answer(&readers, &["SELECT randomblob(1000000000)"]), error("string or blob too big"));
+    assert_eq!(answer(&readers, &["SELECT hex(zeroblob(1000000000))"]), error("string or blob too big"));
+}
+
+#[test]
 fn a_request_sees_one_snapshot_while_a_writer_commits() {
     let database = Database::new("CREATE TABLE t (n INTEGER); INSERT INTO t VALUES(0)");
     let readers = database.readers();

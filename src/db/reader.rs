@@ -84,6 +84,22 @@ thread_local! {
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
+/// Sets the deadline until it is dropped, also by a panic: the thread goes on to serve others.
+struct Deadline;
+
+impl Deadline {
+    fn set(deadline: Instant) -> Deadline {
+        DEADLINE.set(Some(deadline));
+        Deadline
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        DEADLINE.set(None);
+    }
+}
+
 fn is_deadline_passed() -> bool {
     DEADLINE.get().is_some_and(|deadline| Instant::now() >= deadline)
 }
@@ -132,14 +148,13 @@ impl Reader {
     pub fn query(&mut self, request: &Request, deadline: Instant, sink: &mut dyn ResultSink) -> Result<(), ReadError> {
         let mut statements = request.statements.iter().filter(|statement| !statement.sql.is_empty());
         let is_many = statements.clone().nth(1).is_some();
-        DEADLINE.set(Some(deadline));
-        let outcome = (|| {
-            if is_many {
-                self.begin()?;
-            }
-            statements.try_for_each(|statement| self.answer(statement, request.qualify_columns, sink))
-        })();
-        DEADLINE.set(None);
+        let outcome = {
+            let _deadline = Deadline::set(deadline);
+            let begun = if is_many { self.begin() } else { Ok(()) };
+            begun.and_then(|()| {
+                statements.try_for_each(|statement| self.answer(statement, request.qualify_columns, sink))
+            })
+        };
         self.end();
         outcome.map_err(ReadError::Broken)
     }

@@ -226,6 +226,19 @@ impl Readers {
         self.pool.lock().is_closed = false;
     }
 
+    /// Closes connections that have idled too long. Each read that ends does that as well, one at a time; a timer that
+    /// calls this does it when reads have stopped.
+    pub fn close_surplus(&self) {
+        let now = Instant::now();
+        loop {
+            // The lock is let go before the connection closes.
+            let surplus = self.pool.lock().take_surplus(now);
+            if surplus.is_none() {
+                return;
+            }
+        }
+    }
+
     fn deadline(&self, deadline: Option<Instant>) -> Instant {
         deadline.unwrap_or_else(|| Instant::now() + self.options.read_time_max)
     }
@@ -243,7 +256,7 @@ impl Readers {
                 pool.count_wait(waiting_since);
                 return Ok(Lease { readers: self, id: idle.id, reader: Some(idle.reader), is_kept: true });
             }
-            if self.options.connections_max == 0 || pool.open < self.options.connections_max {
+            if self.has_room(&pool) {
                 pool.open += 1;
                 pool.in_use += 1;
                 pool.last_id += 1;
@@ -253,11 +266,17 @@ impl Readers {
                 return self.open_connection(id);
             }
             waiting_since.get_or_insert_with(Instant::now);
-            if self.freed.wait_until(&mut pool, deadline).timed_out() && pool.idle.is_empty() {
+            // One that was woken in its last moment takes what it was woken for: nobody else is told of it.
+            let is_late = self.freed.wait_until(&mut pool, deadline).timed_out();
+            if is_late && pool.idle.is_empty() && !self.has_room(&pool) {
                 pool.count_wait(waiting_since);
                 return Err(ReadError::DeadlineExceeded);
             }
         }
+    }
+
+    fn has_room(&self, pool: &Pool) -> bool {
+        self.options.connections_max == 0 || pool.open < self.options.connections_max
     }
 
     /// Opens the connection whose place has been taken already.
