@@ -24,7 +24,7 @@ pub fn authorize_write(request: &AuthRequest<'_>) -> Verdict {
     context::with(|c| match c.authority.get() {
         Authority::Internal => Verdict::Allow,
         Authority::Vacuum => vacuum(c, request),
-        Authority::Client { pragma } => client(c, request, pragma),
+        Authority::Client => client(c, request),
     })
 }
 
@@ -36,7 +36,7 @@ fn vacuum(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     Verdict::Allow
 }
 
-fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool) -> Verdict {
+fn client(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     // The qualified form, `CREATE TABLE temp.t`, is reported as an ordinary action on this database.
     if request.database == Some("temp") && request.action != code::SQLITE_READ {
         return refuse(c, TEXT_TEMP);
@@ -49,7 +49,7 @@ fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool) -> Verdict {
             Some(name) if name.eq_ignore_ascii_case("fts5_locale") => Verdict::Deny,
             _ => Verdict::Allow,
         },
-        code::SQLITE_PRAGMA => pragma_verdict(c, request, pragma),
+        code::SQLITE_PRAGMA => pragma_verdict(c, request),
         code::SQLITE_TRANSACTION | code::SQLITE_SAVEPOINT => refuse(c, TEXT_TRANSACTION),
         code::SQLITE_ATTACH | code::SQLITE_DETACH => refuse(c, TEXT_ATTACH),
         code::SQLITE_CREATE_TEMP_INDEX
@@ -61,11 +61,12 @@ fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool) -> Verdict {
         | code::SQLITE_DROP_TEMP_TRIGGER
         | code::SQLITE_DROP_TEMP_VIEW => refuse(c, TEXT_TEMP),
         code::SQLITE_CREATE_VTABLE => {
-            if shows_pages(request.second.unwrap_or("")) {
-                refuse(c, TEXT_PHYSICAL)
-            } else {
-                Verdict::Allow
-            }
+            notice(c, |n| n.writes_virtual = true);
+            if shows_pages(request.second.unwrap_or("")) { refuse(c, TEXT_PHYSICAL) } else { Verdict::Allow }
+        }
+        code::SQLITE_DROP_VTABLE => {
+            notice(c, |n| n.writes_virtual = true);
+            Verdict::Allow
         }
         code::SQLITE_ANALYZE => {
             notice(c, |n| n.statistics = true);
@@ -87,10 +88,11 @@ fn shows_pages(module: &str) -> bool {
 
 fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let name = request.first.unwrap_or("");
-    if let Some(touched) = c.touched_tables.borrow_mut().as_mut()
-        && !touched.iter().any(|t| t == name)
-    {
-        touched.push(name.to_owned());
+    if c.virtual_tables.borrow().iter().any(|t| t.eq_ignore_ascii_case(name)) {
+        match request.action {
+            code::SQLITE_READ => notice(c, |n| n.reads_virtual = true),
+            _ => notice(c, |n| n.writes_virtual = true),
+        }
     }
     // Nearly all names are told apart by their first letter.
     match name.as_bytes().first().map(u8::to_ascii_lowercase) {
@@ -104,6 +106,12 @@ fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
             notice(c, |n| n.sequence = true);
             Verdict::Allow
         }
+        Some(b'p') if name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("pragma_")) => {
+            match pragma::rule(&name[7..]) {
+                Rule::Schema | Rule::Data | Rule::Unknown => Verdict::Allow,
+                _ => refuse(c, TEXT_PRAGMA),
+            }
+        }
         // The layout of pages is no part of what replicas agree on, so that it must not reach the data.
         Some(b'd') if name.eq_ignore_ascii_case("dbstat") => refuse(c, TEXT_PHYSICAL),
         _ => Verdict::Allow,
@@ -114,15 +122,15 @@ fn is_statistics(name: &str) -> bool {
     ["sqlite_stat1", "sqlite_stat3", "sqlite_stat4"].iter().any(|s| s.eq_ignore_ascii_case(name))
 }
 
-/// `pragma`: the statement itself is a PRAGMA, so that what it reads is answered and cannot be stored.
-fn pragma_verdict(c: &Context, request: &AuthRequest<'_>, pragma: bool) -> Verdict {
+fn pragma_verdict(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let has_value = request.second.is_some();
     match pragma::rule(request.first.unwrap_or("")) {
         Rule::Schema | Rule::Data => Verdict::Allow,
         Rule::Hint if has_value => Verdict::Ignore,
         Rule::Fixed if has_value => refuse(c, TEXT_PRAGMA),
-        Rule::Hint | Rule::Fixed if pragma => Verdict::Allow,
-        Rule::Hint | Rule::Fixed => refuse(c, TEXT_PRAGMA),
+        // Virtual tables read some of these for themselves; where a client's query would store one, `table` refuses it.
+        Rule::Hint | Rule::Fixed => Verdict::Allow,
+        Rule::Unknown => Verdict::Ignore,
         Rule::Optimize => {
             let mask = optimize_mask(request.second);
             notice(c, |n| n.optimize = Some(mask));

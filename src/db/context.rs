@@ -12,14 +12,14 @@ use std::cell::{Cell, RefCell};
 pub enum Authority {
     /// Our own SQL: everything is allowed.
     Internal,
-    /// A client's statement. `pragma`: its text begins with PRAGMA.
-    Client { pragma: bool },
+    /// A client's statement.
+    Client,
     /// VACUUM while it runs: SQLite attaches a nameless scratch database.
     Vacuum,
 }
 
 /// What compiling a statement showed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noticed {
     /// `PRAGMA optimize` with this mask was asked for.
     pub optimize: Option<u32>,
@@ -29,6 +29,21 @@ pub struct Noticed {
     pub defer_foreign_keys: bool,
     /// `sqlite_sequence` is written by name.
     pub sequence: bool,
+    /// A virtual table is read.
+    pub reads_virtual: bool,
+    /// A virtual table is created, written or dropped.
+    pub writes_virtual: bool,
+}
+
+impl Noticed {
+    pub const NOTHING: Noticed = Noticed {
+        optimize: None,
+        statistics: false,
+        defer_foreign_keys: false,
+        sequence: false,
+        reads_virtual: false,
+        writes_virtual: false,
+    };
 }
 
 pub struct Context {
@@ -48,8 +63,8 @@ pub struct Context {
     /// the running statement wrote into them; 0: none.
     pub full_tables: RefCell<Vec<String>>,
     pub suspect_digest: Cell<u64>,
-    /// While `Some`: the names of all tables that compiled statements touch.
-    pub touched_tables: RefCell<Option<Vec<String>>>,
+    /// The names of the database's virtual tables.
+    pub virtual_tables: RefCell<Vec<String>>,
 }
 
 thread_local! {
@@ -58,14 +73,14 @@ thread_local! {
             now_us: Cell::new(None),
             authority: Cell::new(Authority::Internal),
             refusal: Cell::new(None),
-            noticed: Cell::new(Noticed { optimize: None, statistics: false, defer_foreign_keys: false, sequence: false }),
+            noticed: Cell::new(Noticed::NOTHING),
             total_changes_base: Cell::new(0),
             random: RefCell::new(Random::new([0; 8])),
             steps_left: Cell::new(0),
             steps_exceeded: Cell::new(false),
             full_tables: RefCell::new(Vec::new()),
             suspect_digest: Cell::new(0),
-            touched_tables: RefCell::new(None),
+            virtual_tables: RefCell::new(Vec::new()),
         }
     };
 }

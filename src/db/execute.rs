@@ -114,10 +114,10 @@ impl Writer {
     /// Takes the next statement from the script, with the authorizer watching.
     fn next_statement(&mut self, entry: &Run<'_>, script: &mut Script<'_>) -> Result<Option<Cached<Meta>>, Error> {
         let leading = tokens::leading(script.rest());
-        let _as = As::new(Authority::Client { pragma: leading == Leading::Pragma });
+        let _as = As::new(Authority::Client);
         context::with(|c| {
             c.refusal.set(None);
-            c.noticed.set(Noticed::default());
+            c.noticed.set(Noticed::NOTHING);
         });
         let limited = entry.request.vm_steps_max > 0;
         let cache = if limited { &mut self.uncached } else { &mut self.cache };
@@ -136,7 +136,8 @@ impl Writer {
         let statistics = noticed.statistics || noticed.optimize.is_some();
         entry.statistics |= statistics;
         match entry.alone {
-            false if vacuums || statistics => Ok(Ran::NeedsAlone),
+            // Virtual tables keep data unwritten until the commit, and their content shows where commits were.
+            false if vacuums || statistics || noticed.writes_virtual => Ok(Ran::NeedsAlone),
             false => self.run_in_batch(entry, cached, number),
             true if vacuums => self.run_vacuum(entry, cached, number),
             true if entry.request.transaction => self.run_undoable(entry, cached, number),
@@ -178,15 +179,23 @@ impl Writer {
         if self.scope_changes && (!entry.changes_set || entry.stands_alone()) {
             run(&mut self.own.touch, "resetting changes()")?;
         }
-        run(&mut self.own.savepoint, "setting a savepoint")?;
+        // Inside a transaction each savepoint would make virtual tables write out what they gathered so far. The one
+        // use of it there is the second run below, which takes a full table.
+        let full = context::with(|c| !c.full_tables.borrow().is_empty());
+        let undoable = full || !entry.request.transaction || !cached.meta.noticed.writes_virtual;
         let before = self.numbers();
+        if undoable {
+            run(&mut self.own.savepoint, "setting a savepoint")?;
+            // Some virtual tables run SQL of their own on this occasion.
+            self.connection.set_last_insert_rowid(before.last_insert_rowid);
+        }
         let mut ran = self.run_once(entry, cached, number)?;
         let digest = context::with(|c| c.suspect_digest.get());
         if digest != 0 {
             // Did SQLite choose rowids at random? Then it chooses others the second time. Where there can be no second
             // time (the transaction is gone), it counts as chosen: nothing random may decide between two answers.
             let mut chosen = true;
-            if !self.connection.is_autocommit() {
+            if undoable && !self.connection.is_autocommit() {
                 self.roll_back_to_savepoint()?;
                 self.forget_changes_since(&before);
                 ran = self.run_once(entry, cached, number)?;
@@ -206,10 +215,12 @@ impl Writer {
         if !entry.request.transaction && self.violates_foreign_keys() {
             ran = Ran::Failed { text: TEXT_FOREIGN_KEY.to_owned(), is_read: false, undo: true };
         }
-        if matches!(ran, Ran::Failed { undo: true, .. }) {
-            self.roll_back_to_savepoint()?;
+        if undoable {
+            if matches!(ran, Ran::Failed { undo: true, .. }) {
+                self.roll_back_to_savepoint()?;
+            }
+            run(&mut self.own.release, "releasing a savepoint")?;
         }
-        run(&mut self.own.release, "releasing a savepoint")?;
         Ok(ran)
     }
 
@@ -262,11 +273,11 @@ impl Writer {
                 run(&mut self.own.touch, "resetting changes()")?;
             }
         }
-        let limited = self.limit_steps(entry, cached)?;
+        let limited = self.limit_steps(entry, cached);
         let stepped = {
             let _as = As::new(match meta.leading {
                 Leading::Vacuum => Authority::Vacuum,
-                leading => Authority::Client { pragma: leading == Leading::Pragma },
+                _ => Authority::Client,
             });
             context::with(|c| {
                 c.random.replace(Random::for_statement(entry.index, entry.seed, number));
@@ -282,7 +293,7 @@ impl Writer {
         }
         if meta.ddl {
             self.schema_changed = true;
-            self.forget_statements();
+            self.follow_schema()?;
         }
         let rowid = self.connection.last_insert_rowid();
         if rowid != NO_ROWID {
@@ -343,34 +354,19 @@ impl Writer {
 
     /// Sets the step budget of the entry. Statements on virtual tables have none: what these do inside depends on
     /// what they remember, so that counting would not come out the same everywhere.
-    fn limit_steps(&mut self, entry: &Run<'_>, cached: &Cached<Meta>) -> Result<bool, Fatal> {
+    fn limit_steps(&mut self, entry: &Run<'_>, cached: &Cached<Meta>) -> bool {
         let steps_max = entry.request.vm_steps_max;
-        if steps_max == 0 || cached.meta.leading == Leading::Vacuum || self.uses_virtual_tables(cached)? {
-            return Ok(false);
+        let noticed = cached.meta.noticed;
+        let uses_virtual = noticed.reads_virtual || noticed.writes_virtual;
+        if steps_max == 0 || cached.meta.leading == Leading::Vacuum || uses_virtual {
+            return false;
         }
         context::with(|c| {
             c.steps_left.set(steps_max);
             c.steps_exceeded.set(false);
         });
         self.connection.set_progress_handler(STEPS_PER_PORTION as i32, count_steps);
-        Ok(true)
-    }
-
-    fn uses_virtual_tables(&self, cached: &Cached<Meta>) -> Result<bool, Fatal> {
-        let failed = |error| Fatal::sqlite("examining a statement", &error);
-        let virtual_tables = self
-            .connection
-            .query_texts("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0")
-            .map_err(failed)?;
-        if virtual_tables.is_empty() {
-            return Ok(false);
-        }
-        context::with(|c| c.touched_tables.replace(Some(Vec::new())));
-        let _as = As::new(Authority::Client { pragma: false });
-        let compiled = self.connection.prepare(cached.statement.sql());
-        let touched = context::with(|c| c.touched_tables.take()).unwrap_or_default();
-        drop(compiled);
-        Ok(touched.iter().any(|t| virtual_tables.iter().any(|v| v.eq_ignore_ascii_case(t))))
+        true
     }
 }
 

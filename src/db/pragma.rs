@@ -12,8 +12,8 @@ pub enum Rule {
     Schema,
     /// Reads, and with an argument changes the database: through the log only.
     Data,
-    /// Reading is fine where nothing is stored (it tells of this node); a value is silently not applied, because it
-    /// could change nothing but speed or memory.
+    /// Reading is fine where nothing is stored (it tells of this node), so not as a table in a query; a value is
+    /// silently not applied, because it could change nothing but speed or memory.
     Hint,
     /// Reading as above; a value is refused, because it would change what later statements do.
     Fixed,
@@ -23,9 +23,11 @@ pub enum Rule {
     DeferForeignKeys,
     /// Refused in every form.
     Never,
+    /// SQLite, or this page, does not know it: it does nothing.
+    Unknown,
 }
 
-/// The rule for a PRAGMA by its name in any case. Unknown ones do nothing in SQLite.
+/// The rule for a PRAGMA by its name in any case: a list of what is allowed, so that what a later SQLite adds is not.
 pub fn rule(name: &str) -> Rule {
     let lower = name.to_ascii_lowercase();
     match lower.as_str() {
@@ -98,7 +100,7 @@ pub fn rule(name: &str) -> Rule {
         | "parser_trace"
         | "sql_trace"
         | "lock_status" => Rule::Never,
-        _ => Rule::Schema,
+        _ => Rule::Unknown,
     }
 }
 

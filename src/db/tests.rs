@@ -245,6 +245,8 @@ fn pragmas_cannot_change_how_later_entries_run() {
         "PRAGMA schema_version = 5",
         "PRAGMA wal_checkpoint",
         "INSERT INTO t SELECT file FROM pragma_database_list",
+        "INSERT INTO t SELECT count(*) FROM pragma_data_version",
+        "INSERT INTO t SELECT page_count FROM Pragma_Page_Count",
     ];
     for sql in refused {
         assert_eq!(node.execute(&[sql]), ["error: disallowed pragma"], "{sql}");
@@ -262,6 +264,36 @@ fn pragmas_cannot_change_how_later_entries_run() {
         show(&node.one(request(&["PRAGMA journal_mode", "SELECT name FROM pragma_table_info('t')", "DELETE FROM t"]))),
         ["journal_mode: wal", "name: a", "0/0"]
     );
+}
+
+#[test]
+fn virtual_tables_work_as_in_stock_sqlite() {
+    let mut node = Node::new();
+    node.execute(&["CREATE VIRTUAL TABLE doc USING fts5(title, body)"]);
+    node.execute(&["CREATE VIRTUAL TABLE old USING fts4(c)", "CREATE VIRTUAL TABLE box USING rtree(id, x0, x1)"]);
+    node.execute(&["CREATE VIRTUAL TABLE vocab USING fts5vocab(doc, row)", "CREATE VIRTUAL TABLE g USING geopoly(a)"]);
+    assert_eq!(node.execute(&["INSERT INTO doc VALUES('first', 'quick fox'), ('second', 'lazy dogs')"]), ["2/2"]);
+    assert_eq!(
+        node.execute(&["INSERT INTO old VALUES('alpha beta')", "INSERT INTO box VALUES(1, 0, 10)"]),
+        ["1/1", "1/1"]
+    );
+    let changes = ["UPDATE doc SET body = 'changed words' WHERE rowid = 1", "DELETE FROM doc WHERE doc MATCH 'dogs'"];
+    assert_eq!(node.execute(&changes), ["1/1", "1/1"]);
+    let reads = [
+        "SELECT title FROM doc WHERE doc MATCH 'words'",
+        "SELECT c FROM old WHERE old MATCH 'beta'",
+        "SELECT id FROM box WHERE x1 >= 5",
+        "SELECT term FROM vocab",
+        "INSERT INTO g(_shape, a) VALUES('[[0,0],[4,0],[4,3],[0,0]]', 1)",
+    ];
+    assert_eq!(
+        show(&node.one(request(&reads))),
+        ["title: first", "c: alpha beta", "id: 1", "term: changed first words", "1/1"]
+    );
+    let rebuild = ["INSERT INTO doc(doc) VALUES('rebuild')", "INSERT INTO doc_data VALUES(1, x'')"];
+    assert_eq!(node.execute(&rebuild)[1], "error: table doc_data may not be modified");
+    let node = node.restart();
+    assert_eq!(node.integer("SELECT count(*) FROM doc WHERE doc MATCH 'words'"), 1);
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub struct Writer {
     pub(super) schema_changed: bool,
     /// See `rowids`.
     full_tables: Vec<String>,
+    /// Names, up to date with the schema.
+    virtual_tables: Vec<String>,
 }
 
 /// What the applier remembers of a client's statement.
@@ -103,6 +105,12 @@ impl OwnStatements {
             touch: prepare(&format!("UPDATE {} SET id = id WHERE 0", authorizer::RESERVED_TABLE))?,
         })
     }
+}
+
+fn virtual_tables(connection: &Connection) -> Result<Vec<String>, Fatal> {
+    connection
+        .query_texts("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0")
+        .map_err(|error| Fatal::sqlite("looking for virtual tables", &error))
 }
 
 /// Runs a statement of our own; any failure is the machine's.
@@ -151,6 +159,7 @@ impl Writer {
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
             schema_changed: false,
             full_tables: rowids::scan(&connection)?,
+            virtual_tables: virtual_tables(&connection)?,
             connection,
         })
     }
@@ -188,10 +197,14 @@ impl Writer {
                 return Err(Fatal::new(format!("entry {id} does not follow {}", self.record.applied)));
             }
         }
-        context::with(|c| c.full_tables.replace(std::mem::take(&mut self.full_tables)));
+        context::with(|c| {
+            c.full_tables.replace(std::mem::take(&mut self.full_tables));
+            c.virtual_tables.replace(std::mem::take(&mut self.virtual_tables));
+        });
         let result = self.apply_checked(entries);
         context::with(|c| {
             self.full_tables = c.full_tables.take();
+            self.virtual_tables = c.virtual_tables.take();
             c.now_us.set(None);
         });
         result
@@ -260,23 +273,24 @@ impl Writer {
         if !self.connection.is_autocommit() {
             run(&mut self.own.rollback, "rolling back")?;
         }
-        self.forget_statements();
-        Ok(())
+        self.follow_schema()
     }
 
     /// Back to the savepoint, which stays set.
     pub(super) fn roll_back_to_savepoint(&mut self) -> Result<(), Fatal> {
         run(&mut self.own.rollback_to, "rolling back")?;
-        self.forget_statements();
-        Ok(())
+        self.follow_schema()
     }
 
     /// After the schema was changed, or changed back. A cached statement that the schema no longer allows would fail
     /// when it runs, where one that is not cached fails when it is prepared; which of them a node has is chance.
-    pub(super) fn forget_statements(&mut self) {
+    pub(super) fn follow_schema(&mut self) -> Result<(), Fatal> {
         if self.schema_changed {
             self.cache.clear();
+            let names = virtual_tables(&self.connection)?;
+            context::with(|c| c.virtual_tables.replace(names));
         }
+        Ok(())
     }
 
     /// Commits so that everything applied so far survives a power cut, and gives the entry up to which that holds.
