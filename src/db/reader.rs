@@ -215,7 +215,7 @@ impl Reader {
     /// Takes every statement of the string from the cache or prepares it; what is in `parts` must be put back.
     fn prepare(&mut self, sql: &str, parts: &mut Vec<Cached<Meta>>, stop_at_write: bool) -> Result<(), Failure> {
         // What earlier statements of this thread were refused or ignored for is over.
-        let _ = (reader_rules::take_refusal(), reader_rules::take_has_left_out());
+        reader_rules::forget();
         let mut script = Script::new(sql);
         while let Some(part) = self.cache.next(&self.connection, &mut script, Meta::of)? {
             let is_read = part.meta.is_read;
@@ -341,7 +341,8 @@ fn is_unwell(error: &Error) -> bool {
 
 impl Meta {
     fn of(statement: &Statement) -> Meta {
-        let is_read = statement.is_explain() || statement.is_readonly();
+        let reads_journal_mode = reader_rules::take_reads_journal_mode();
+        let is_read = statement.is_explain() || statement.is_readonly() || reads_journal_mode;
         let acts_if_logged = reader_rules::take_has_left_out();
         let columns = if is_read { read_columns(statement, false) } else { Vec::new() };
         Meta { is_read, acts_if_logged, columns, qualified: None, reprepared: statement.times_reprepared() }

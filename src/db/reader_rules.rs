@@ -16,6 +16,8 @@ const RAW_PAGES_TABLE: &str = "sqlite_dbpage";
 thread_local! {
     /// Why the authorizer refused, where SQLite's own text would say too little.
     static REFUSAL: Cell<Option<&'static str>> = const { Cell::new(None) };
+    /// `PRAGMA journal_mode` was compiled in its reading form.
+    static READS_JOURNAL_MODE: Cell<bool> = const { Cell::new(false) };
     /// A pragma was left out that does something when it goes through the log.
     static HAS_LEFT_OUT: Cell<bool> = const { Cell::new(false) };
     /// Set while a reader runs its own BEGIN and COMMIT.
@@ -36,6 +38,11 @@ pub fn as_ours<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Forgets what was noticed about statements that this thread prepared before.
+pub fn forget() {
+    let _ = (take_refusal(), take_has_left_out(), take_reads_journal_mode());
+}
+
 /// Why the last statement that was prepared on this thread was refused, if it was; then forgets it.
 pub fn take_refusal() -> Option<&'static str> {
     REFUSAL.take()
@@ -44,6 +51,12 @@ pub fn take_refusal() -> Option<&'static str> {
 /// Was a pragma ignored since the last call that changes the database when it goes through the log?
 pub fn take_has_left_out() -> bool {
     HAS_LEFT_OUT.take()
+}
+
+/// Was `PRAGMA journal_mode` compiled since the last call? SQLite does not call it read-only, because the same opcode
+/// can change the mode; without an argument it does not.
+pub fn take_reads_journal_mode() -> bool {
+    READS_JOURNAL_MODE.take()
 }
 
 fn refuse(text: &'static str) -> Verdict {
@@ -72,10 +85,6 @@ fn authorize(request: &AuthRequest<'_>) -> Verdict {
             _ => Verdict::Allow,
         },
         code::SQLITE_PRAGMA => judge_pragma(request.first.unwrap_or(""), request.second),
-        code::SQLITE_FUNCTION => match request.second {
-            Some(name) if is(name, "load_extension") || is(name, "fts3_tokenizer") => Verdict::Deny,
-            _ => Verdict::Allow,
-        },
         // A client's BEGIN would pin a snapshot on a connection that the next client gets.
         code::SQLITE_TRANSACTION | code::SQLITE_SAVEPOINT => refuse(TEXT_TRANSACTION),
         code::SQLITE_ATTACH | code::SQLITE_DETACH => refuse(TEXT_ATTACH),
@@ -125,6 +134,9 @@ fn judge_pragma(name: &str, argument: Option<&str>) -> Verdict {
     }
     if is(name, "optimize") {
         HAS_LEFT_OUT.set(true);
+    }
+    if is(name, "journal_mode") {
+        READS_JOURNAL_MODE.set(true);
     }
     if among(&WRITING) || among(&LOOKING) || !(has_argument || among(&ACTING)) {
         return Verdict::Allow;

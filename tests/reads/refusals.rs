@@ -162,3 +162,68 @@ fn requests_are_told_apart_by_what_sqlite_says() {
         assert!(!readers.only_reads(&request(writes), None).unwrap(), "{writes:?}");
     }
 }
+
+#[test]
+fn pragmas_that_only_look_are_reads() {
+    let database = Database::new("CREATE TABLE t (a)");
+    let readers = database.readers();
+    for name in [
+        "application_id",
+        "auto_vacuum",
+        "busy_timeout",
+        "cache_size",
+        "cache_spill",
+        "case_sensitive_like",
+        "cell_size_check",
+        "collation_list",
+        "compile_options",
+        "data_version",
+        "database_list",
+        "encoding",
+        "foreign_key_check",
+        "foreign_key_list(t)",
+        "foreign_keys",
+        "freelist_count",
+        "function_list",
+        "ignore_check_constraints",
+        "index_list(t)",
+        "integrity_check",
+        "journal_mode",
+        "journal_size_limit",
+        "legacy_alter_table",
+        "locking_mode",
+        "main.journal_mode",
+        "max_page_count",
+        "mmap_size",
+        "module_list",
+        "nonsense",
+        "page_count",
+        "page_size",
+        "pragma_list",
+        "query_only",
+        "quick_check(t)",
+        "recursive_triggers",
+        "schema_version",
+        "secure_delete",
+        "synchronous",
+        "table_info(t)",
+        "table_list",
+        "table_xinfo(t)",
+        "temp_store",
+        "threads",
+        "trusted_schema",
+        "user_version",
+        "wal_autocheckpoint",
+        "writable_schema",
+    ] {
+        let sql = format!("PRAGMA {name}");
+        let shown = answer(&readers, &[&sql]);
+        assert!(!shown.contains("\"error\""), "{sql}: {shown}");
+        assert!(readers.only_reads(&request(&[&sql]), None).unwrap(), "{sql}");
+    }
+    let mode = r#"[{"columns":["journal_mode"],"types":["text"],"values":[["wal"]]}]"#;
+    assert_eq!(answer(&readers, &["PRAGMA journal_mode"]), mode);
+    assert_eq!(answer(&readers, &["SELECT load_extension('x')"]), error("not authorized"));
+    // What was noticed of one statement says nothing of the next.
+    assert_eq!(answer(&readers, &["PRAGMA journal_mode; DELETE FROM t"]), error(WRITE_REFUSED));
+}
