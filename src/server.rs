@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 const BIND_RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// Stands for "no limit" where a limit is wanted: ten years.
+const READ_TIMEOUT_NONE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// Runs a node until a signal stops it. Returns the exit status: 0 after a graceful stop, 1 when it could not start.
 pub fn run(config: Config, launch: Launch) -> i32 {
     match start(&config, &launch) {
@@ -57,11 +60,11 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
     let listeners = listen(&config.http.addr)?;
     let coordinator = Arc::new(Coordinator::new(Settings {
         data_dir: config.data_dir.clone(),
-        read_timeout: config.db.read_timeout.unwrap_or_default(),
+        read_timeout: config.db.read_timeout.unwrap_or(READ_TIMEOUT_NONE),
     }));
     let front = Arc::new(Front::new(Arc::clone(&coordinator) as _, Arc::new(config.clone()), launch.clone()));
-    let engine = Engine::start(listeners, engine_config(config), front)
-        .map_err(context("failed to start HTTP server"))?;
+    let engine =
+        Engine::start(listeners, engine_config(config), front).map_err(context("failed to start HTTP server"))?;
     log::info!(target: "http", "service listening on {}", config.http.addr);
 
     let node = Node::open(lock, node_options(config)).map_err(context("failed to open store"))?;
@@ -74,7 +77,8 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
         "execute queue processing started with capacity {}, batch size {}, timeout {:?}",
         config.queue.capacity, config.queue.batch_size, config.queue.timeout.unwrap_or_default(),
     );
-    let maintenance = Maintenance::start(node.handle(), maintenance_options(config)).map_err(context("failed to start maintenance"))?;
+    let maintenance = Maintenance::start(node.handle(), maintenance_options(config))
+        .map_err(context("failed to start maintenance"))?;
     announce(config);
     Ok(Server { signals, engine, queue, queue_thread, maintenance, node })
 }
@@ -104,7 +108,8 @@ impl Server {
 /// Every address that the name stands for; at least one must be free.
 fn listen(addr: &str) -> Result<Vec<TcpListener>, String> {
     let wanted = if addr.starts_with(':') { format!("[::]{addr}") } else { addr.to_string() };
-    let addresses: Vec<_> = wanted.to_socket_addrs().map_err(context(&format!("failed to listen on {addr}")))?.collect();
+    let addresses: Vec<_> =
+        wanted.to_socket_addrs().map_err(context(&format!("failed to listen on {addr}")))?.collect();
     let give_up = Instant::now() + BIND_RETRY_MAX;
     loop {
         let tried: Vec<_> = addresses.iter().map(TcpListener::bind).collect();
@@ -150,6 +155,7 @@ fn node_options(config: &Config) -> NodeOptions {
         raft_address: config.raft.adv_addr.clone(),
         foreign_keys: config.db.foreign_keys,
         readers_max: config.db.readers_max.unwrap_or(0),
+        read_timeout: config.db.read_timeout.unwrap_or(READ_TIMEOUT_NONE),
         wal_segment_bytes: config.raft.wal_segment_bytes,
         apply_timeout: config.raft.apply_timeout,
         timing: config.timing,

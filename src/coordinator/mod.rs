@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub data_dir: PathBuf,
-    /// Every read ends by then, so that no snapshot is held for ever; zero: no such limit.
+    /// Every read ends by then, so that no snapshot is held for ever.
     pub read_timeout: Duration,
 }
 
@@ -123,6 +123,6 @@ impl Coordinator {
     /// Does every statement of this `/db/request` only read? Prepares them on a read-only connection.
     pub fn only_reads(&self, request: &Request) -> Result<bool, Error> {
         Self::check_statements(&request.statements)?;
-        Ok(self.node()?.readers().only_reads(request))
+        self.node()?.readers().only_reads(request, None).map_err(Error::from)
     }
 }

@@ -53,10 +53,9 @@ impl Coordinator {
     ) -> Result<(), Error> {
         let limit = match options.db_timeout.is_zero() {
             true => self.settings.read_timeout,
-            false => options.db_timeout,
+            false => options.db_timeout.min(self.settings.read_timeout),
         };
-        let deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
-        self.node()?.readers().query(request, deadline, sink).map_err(Error::from)
+        self.node()?.readers().query(request, Some(Instant::now() + limit), sink).map_err(Error::from)
     }
 
     /// Refuses statements that no level may run; before anything else is asked.
@@ -91,6 +90,7 @@ impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::DeadlineExceeded => Error::DeadlineExceeded,
+            ReadError::DisallowedPragma => Error::DisallowedPragma,
             other => Error::Request(other.to_string()),
         }
     }

@@ -77,7 +77,7 @@ impl Coordinator {
             leader_appended_at_us: shared.last_entry_time_us.load(Ordering::Relaxed),
             last_vacuum_us: shared.last_vacuum_us.load(Ordering::Relaxed),
             raft,
-            db: node.readers().status(),
+            db: node.readers().database_status(shared.pragmas_rw.clone()).unwrap_or_default(),
         })
     }
 }

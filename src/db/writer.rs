@@ -8,7 +8,7 @@ use super::context::{self, Noticed};
 use super::fatal::Fatal;
 use super::record::{self, Record};
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step};
-use super::{authorizer, build, clock, functions, limits, rowids, tokens};
+use super::{authorizer, build, clock, functions, limits, rowids, status, tokens};
 use raft::{ClusterId, Index, LogId};
 use std::path::Path;
 
@@ -309,6 +309,14 @@ impl Writer {
     /// Gives unused cache memory back, e.g. when there is nothing to apply.
     pub fn release_memory(&self) {
         self.connection.release_memory();
+    }
+
+    /// Name and value of the pragmas that `/status` shows of this connection.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn pragmas(&self) -> Result<Vec<(String, String)>, Fatal> {
+        status::read_pragmas(&self.connection).map_err(|error| Fatal::sqlite("reading the pragmas", &error))
     }
 
     /// For reading by this thread (dumps, hashes). Nothing may be written through it.

@@ -27,7 +27,10 @@ pub enum NodeError {
     /// The node is stopping.
     Stopped,
     /// The payload is larger than an entry may be; nothing was proposed.
-    TooLarge { bytes: usize, bytes_max: usize },
+    TooLarge {
+        bytes: usize,
+        bytes_max: usize,
+    },
 }
 
 impl fmt::Display for NodeError {
@@ -70,6 +73,8 @@ pub struct Shared {
     pub last_optimize_us: AtomicI64,
     /// When the database was made.
     pub created_us: i64,
+    /// The pragmas of the applier's connection, as they were set at start.
+    pub pragmas_rw: Vec<(String, String)>,
     /// Term of the last strong read that completed.
     pub strong_read_term: AtomicU64,
     /// The log known at start is applied: before that, reads would show the past.

@@ -13,7 +13,7 @@ use super::spawn::spawn_critical;
 use super::wal_thread::{WAL_INBOX_MAX, WalThread};
 use crate::config::{RaftTiming, SnapshotConfig};
 use crate::coordinator::status::{Member as MemberStatus, RaftStatus};
-use crate::db::{Applied, Fatal, ReaderOptions, Readers, Writer, WriterOptions};
+use crate::db::{Fatal, ReaderOptions, Readers, Writer, WriterOptions};
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use raft::disk::FsDisk;
@@ -48,6 +48,8 @@ pub struct NodeOptions {
     pub foreign_keys: bool,
     /// 0 = unlimited.
     pub readers_max: usize,
+    /// Every read ends by then.
+    pub read_timeout: Duration,
     pub wal_segment_bytes: u64,
     pub apply_timeout: Duration,
     pub timing: RaftTiming,
@@ -122,10 +124,8 @@ impl Node {
     pub fn open(lock: Lock, options: NodeOptions) -> Result<Node, OpenError> {
         let path = options.data_dir.join(DATABASE_FILE);
         let (wal, found) = open_wal(lock, &options, path.exists())?;
-        let writer = Writer::open(
-            &path,
-            &WriterOptions { foreign_keys: options.foreign_keys, cluster: found.cluster_id },
-        )?;
+        let writer =
+            Writer::open(&path, &WriterOptions { foreign_keys: options.foreign_keys, cluster: found.cluster_id })?;
         check_agreement(&found, writer.applied().id, &options)?;
         start(wal, found, writer, options, &path)
     }
@@ -214,11 +214,16 @@ fn start(
     let (raft_tx, raft_rx) = bounded(RAFT_INBOX_MAX);
     let (wal_tx, wal_rx) = bounded(WAL_INBOX_MAX);
     let (applier_tx, applier_rx) = bounded(APPLIER_INBOX_MAX);
-    let shared = Arc::new(shared(&writer.applied(), members));
+    let shared = Arc::new(shared(&writer, members)?);
     let readers = Arc::new(Readers::open(
         path,
-        ReaderOptions { foreign_keys: options.foreign_keys, connections_max: options.readers_max },
-    )?);
+        ReaderOptions {
+            foreign_keys: options.foreign_keys,
+            connections_max: options.readers_max,
+            read_time_max: options.read_timeout,
+            ..ReaderOptions::default()
+        },
+    ));
     let bounds = LogBounds {
         purged_to: found.first,
         bytes: wal.segments_bytes(),
@@ -358,8 +363,9 @@ fn members(replica: &Replica) -> Vec<MemberStatus> {
         .collect()
 }
 
-fn shared(applied: &Applied, members: Vec<MemberStatus>) -> Shared {
-    Shared {
+fn shared(writer: &Writer, members: Vec<MemberStatus>) -> Result<Shared, OpenError> {
+    let applied = writer.applied();
+    Ok(Shared {
         applied: AppliedIndex::new(applied.id.index),
         applied_term: AtomicU64::new(applied.id.term.0),
         applied_time_us: AtomicI64::new(0),
@@ -375,7 +381,8 @@ fn shared(applied: &Applied, members: Vec<MemberStatus>) -> Shared {
         raft: Mutex::new(RaftStatus { state: "Follower", voter: true, ..RaftStatus::default() }),
         members: Mutex::new(members),
         leader: Mutex::new(None),
-    }
+        pragmas_rw: writer.pragmas()?,
+    })
 }
 
 fn random_u64() -> io::Result<u64> {
