@@ -59,6 +59,7 @@ FULL_TEXT = [
     "CREATE VIRTUAL TABLE search USING fts5(faa UNINDEXED, name, tzone)",
     "INSERT INTO search SELECT faa, name, tzone FROM airports ORDER BY id",
     "CREATE INDEX flights_tail ON flights(tailnum, id)",
+    "CREATE INDEX flights_dest ON flights(dest)",
     "CREATE INDEX weather_hour ON weather(origin, month, day, hour)",
 ]
 QUERIES = [
