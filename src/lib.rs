@@ -5,4 +5,8 @@ pub mod config;
 pub mod coordinator;
 pub mod db;
 pub mod http;
+pub mod logging;
 pub mod node;
+pub mod server;
+pub mod text;
+pub mod vars;

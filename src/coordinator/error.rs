@@ -29,6 +29,10 @@ pub enum Error {
     QueueWaitTimeout,
     QueueClosed,
     NotEnoughNodes,
+    /// The node named as the next leader leads already.
+    AlreadyLeader,
+    /// The node named is no member.
+    NodeNotFound,
     /// `COMMIT` failed, or another failure of the whole request; the text is SQLite's or ours.
     Request(String),
 }
@@ -50,6 +54,8 @@ impl fmt::Display for Error {
             Error::QueueWaitTimeout => f.write_str("queue wait timeout"),
             Error::QueueClosed => f.write_str("queue is closed"),
             Error::NotEnoughNodes => f.write_str("cannot find peer"),
+            Error::AlreadyLeader => f.write_str("cannot step down to the current Leader"),
+            Error::NodeNotFound => f.write_str("node not found in cluster"),
             Error::Request(text) => f.write_str(text),
         }
     }

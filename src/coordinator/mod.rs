@@ -11,8 +11,9 @@ pub use error::Error;
 pub use options::{Level, ReadOptions};
 pub use status::StoreStatus;
 
-use crate::command::{Request, ResultSink, StatementResult};
+use crate::command::{Request, ResultSink, Statement, StatementResult};
 use raft::Index;
+use std::time::Duration;
 
 /// What a write or a logged request came to.
 pub struct Written {
@@ -28,6 +29,14 @@ pub struct ReadPermit {
 
 pub type WriteDone = Box<dyn FnOnce(Result<Written, Error>) + Send>;
 pub type PermitDone = Box<dyn FnOnce(Result<ReadPermit, Error>) + Send>;
+/// Gets the sequence number of a queued request.
+pub type QueueDone = Box<dyn FnOnce(Result<u64, Error>) + Send>;
+
+/// Does a string of SQL parse? The error says where it does not, as `<line>:<column>: <text>`. Nothing runs, and what
+/// the SQL names need not exist.
+pub fn check_syntax(sql: &str) -> Result<(), String> {
+    crate::db::syntax::check(sql).map_err(|error| error.to_string())
+}
 
 /// See the module. Shared as `Arc<Coordinator>`.
 pub struct Coordinator {}
@@ -65,6 +74,28 @@ impl Coordinator {
         todo!()
     }
 
+    /// `/db/execute?queue`: takes statements for a later batch, in order. `done` runs exactly once: as soon as they are
+    /// taken, or, with `wait`, when their batch is written or `timeout` has passed. No statements with `wait` are a
+    /// barrier.
+    pub fn enqueue(&self, _statements: Vec<Statement>, _wait: bool, _timeout: Duration, _done: QueueDone) {
+        todo!()
+    }
+
+    /// The highest sequence number whose batch is written; 0 before the first.
+    pub fn queue_sequence(&self) -> u64 {
+        todo!()
+    }
+
+    /// Hands leadership to `target`, or to any voter. Without `wait` the hand-over is only started.
+    pub fn step_down(&self, _target: Option<&str>, _wait: bool) -> Result<(), Error> {
+        todo!()
+    }
+
+    /// Takes a node out of the cluster; one that is no member is no error.
+    pub fn remove_node(&self, _id: &str, _timeout: Duration) -> Result<(), Error> {
+        todo!()
+    }
+
     /// `POST /snapshot`: makes everything applied durable in the database file and drops the log before it, but for
     /// `trailing_logs` entries (0 = the configured number). `Ok(false)`: nothing new.
     pub fn snapshot(&self, _trailing_logs: u64) -> Result<bool, Error> {
@@ -82,7 +113,7 @@ impl Coordinator {
     }
 
     /// Waits until this node has applied the leader's commit index (`/readyz?sync`).
-    pub fn wait_synced(&self, _timeout: std::time::Duration) -> Result<(), Error> {
+    pub fn wait_synced(&self, _timeout: Duration) -> Result<(), Error> {
         todo!()
     }
 

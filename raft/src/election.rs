@@ -1,0 +1,285 @@
+//! Elections: pre-vote, vote, stickiness to a living leader, stepping down.
+
+use crate::config::TERM_MAX;
+use crate::effects::Alarm;
+use crate::message::Message;
+use crate::quorum::Tally;
+use crate::replica::{Replica, Sender, StepError};
+use crate::role::{Following, Leading, Poll, Role};
+use crate::{EntryKind, LogId, Term};
+use std::sync::Arc;
+
+impl Replica {
+    /// Tries to become leader now. Does nothing in a node that leads, does not vote, or whose disk hangs.
+    pub fn campaign(&mut self) {
+        if self.is_leader() || !self.may_campaign() {
+            return;
+        }
+        // Alone there is nobody to disturb and nobody to ask.
+        if self.is_sole_voter() { self.stand(false) } else { self.ask_before_standing() }
+    }
+
+    /// A node that is no voter of the configuration in force never starts an election: a learner, a non-voter, a
+    /// removed node, a node that belongs to no cluster yet. Nor does one that could not persist its own vote.
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.is_voter() && !self.disk_stalled() && self.hard.term < TERM_MAX && self.handover.installing.is_none()
+    }
+
+    pub(crate) fn tick_follower(&mut self) {
+        if self.clock.now_ms < self.clock.election_due_ms {
+            return;
+        }
+        self.clock.reset_election(&self.config.timing);
+        if self.may_campaign() {
+            self.campaign();
+        } else if let Role::Follower(following) = &mut self.role {
+            following.leader = None;
+        } else {
+            self.follow_nobody();
+        }
+    }
+
+    /// Pre-vote (thesis, section 9.6): the term rises only when a majority would vote for this node, so a node that
+    /// comes back from a partition does not depose a working leader.
+    fn ask_before_standing(&mut self) {
+        self.clock.reset_election(&self.config.timing);
+        let mut poll = Poll::default();
+        poll.record(&self.config.id, true);
+        self.role = Role::PreCandidate(poll);
+        let message = Message::PreVote { term: Term(self.hard.term.0 + 1), last: self.log.last() };
+        self.send_to_voters(&message);
+    }
+
+    /// Becomes a candidate (paper, section 5.2). The requests wait for term and vote to be durable, as `send` holds
+    /// them back: a candidate that lost its term in a crash could otherwise collect old votes for a shorter log. Its
+    /// own vote counts only then, too.
+    pub(crate) fn stand(&mut self, transfer: bool) {
+        assert!(self.is_voter(), "only voters stand for election");
+        self.clock.reset_election(&self.config.timing);
+        let term = Term(self.hard.term.0 + 1);
+        let me = self.config.id.clone();
+        self.set_hard_state(term, Some(me));
+        self.role = Role::Candidate(Poll::default());
+        let message = Message::Vote { term, last: self.log.last(), transfer };
+        self.send_to_voters(&message);
+    }
+
+    fn send_to_voters(&mut self, message: &Message) {
+        let Some(membership) = self.memberships.current().map(Arc::clone) else { return };
+        for member in membership.voters() {
+            if member.id != self.config.id {
+                let to = Sender { id: member.id.clone(), incarnation: member.incarnation };
+                self.send(&to, message.clone());
+            }
+        }
+    }
+
+    /// The newest term and vote are on disk: a candidate's vote for itself counts from now on.
+    pub(crate) fn on_hard_state_durable(&mut self) {
+        if let Role::Candidate(poll) = &mut self.role {
+            poll.record(&self.config.id, true);
+            self.count_votes();
+        }
+    }
+
+    fn count_votes(&mut self) {
+        let Some(membership) = self.memberships.current() else { return };
+        let (tally, standing) = match &self.role {
+            Role::PreCandidate(poll) => (poll.tally(membership), false),
+            Role::Candidate(poll) => (poll.tally(membership), true),
+            _ => return,
+        };
+        match (tally, standing) {
+            (Tally::Open, _) => {}
+            // The timer goes on running; a later attempt may find other minds.
+            (Tally::Lost, _) => self.follow_nobody(),
+            (Tally::Won, false) => self.stand(false),
+            (Tally::Won, true) => self.lead(),
+        }
+    }
+
+    fn follow_nobody(&mut self) {
+        self.role = Role::Follower(Following::default());
+    }
+
+    fn lead(&mut self) {
+        assert!(matches!(self.role, Role::Candidate(_)), "only a candidate becomes leader");
+        assert!(self.hard.voted_for.as_ref() == Some(&self.config.id), "a leader voted for itself");
+        assert!(self.ledger.hard_state_is_durable(), "a leader's vote for itself is on disk");
+        let last = self.log.last();
+        self.role = Role::Leader(Box::new(Leading::new(last.index.next(), self.clock.now_ms)));
+        self.sync_peers(last.index);
+        // An entry of the own term: only that lets a leader learn what is committed (thesis, 6.4; paper, 5.4.2).
+        self.append_own(EntryKind::Noop, Vec::new().into());
+    }
+
+    /// Gives up whatever this node is, for `term` and its `leader` if known.
+    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<&Sender>) {
+        if term > self.hard.term {
+            self.set_hard_state(term, None);
+        } else if let (Role::Follower(following), Some(leader)) = (&self.role, leader)
+            && following.leader.as_ref() == Some(&leader.id)
+            && following.leader_incarnation == leader.incarnation
+        {
+            return;
+        }
+        self.fail_reads();
+        let was_leader = self.is_leader();
+        self.role = Role::Follower(Following {
+            leader: leader.map(|sender| sender.id.clone()),
+            leader_incarnation: leader.map(|sender| sender.incarnation).unwrap_or_default(),
+            ..Following::default()
+        });
+        if was_leader {
+            self.clock.reset_election(&self.config.timing);
+        }
+    }
+
+    pub(crate) fn step_down(&mut self) {
+        assert!(self.is_leader(), "only a leader steps down");
+        self.become_follower(self.hard.term, None);
+    }
+
+    /// Whether this node heard a leader so recently that it refuses to help deposing it (thesis, section 4.2.3). A
+    /// leader refuses as long as it leads: without a quorum it steps down by itself.
+    fn is_loyal(&self, candidate: &Sender) -> bool {
+        match &self.role {
+            Role::Leader(_) => true,
+            Role::Follower(following) => {
+                let silent_ms = self.clock.now_ms - self.clock.leader_heard_ms;
+                // A leader that asks for votes has ceased to lead.
+                following.leader.as_ref().is_some_and(|leader| *leader != candidate.id)
+                    && silent_ms < self.config.timing.election_timeout_ms
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a candidate's log is at least as complete as this one: by term, then by index (paper, 5.4.1).
+    fn is_up_to_date(&self, last: LogId) -> bool {
+        last >= self.log.last()
+    }
+
+    /// Brings the terms of this node and of a message together (paper, section 5.1). Returns the message if it is
+    /// to be handled in the current term.
+    pub(crate) fn meet_term(&mut self, sender: &Sender, message: Message) -> Result<Option<Message>, StepError> {
+        let term = message.term();
+        match &message {
+            // Neither speaks of the sender's current term, and neither may change anything (pitfall 48).
+            Message::PreVote { .. } | Message::PreVoteReply { granted: true, .. } => return Ok(Some(message)),
+            Message::Vote { transfer: false, .. } if self.is_loyal(sender) => return Ok(None),
+            _ => {}
+        }
+        if term > self.hard.term {
+            if message.is_from_leader() {
+                self.become_follower(term, Some(sender));
+            } else if matches!(message, Message::Vote { .. }) || self.is_member(sender) {
+                self.become_follower(term, None);
+            } else {
+                return Err(StepError::Stranger);
+            }
+            return Ok(Some(message));
+        }
+        if term == self.hard.term {
+            return Ok(Some(message));
+        }
+        match message {
+            // Tells a deposed leader, and one that cannot know that this node has seen a higher term.
+            Message::Append { .. } | Message::Heartbeat { .. } => {
+                let reply = Message::HeartbeatReply { term: self.hard.term, round: 0, accepted: crate::Index(0) };
+                self.send(sender, reply);
+            }
+            Message::Vote { .. } => {
+                let reply = Message::VoteReply { term: self.hard.term, granted: false };
+                self.send(sender, reply);
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn is_member(&self, sender: &Sender) -> bool {
+        let member = self.memberships.current().and_then(|m| m.get(&sender.id));
+        member.is_some_and(|m| m.incarnation.matches(sender.incarnation))
+    }
+
+    pub(crate) fn on_pre_vote(&mut self, sender: &Sender, term: Term, last: LogId) {
+        let granted = term > self.hard.term && self.is_up_to_date(last) && !self.is_loyal(sender);
+        // A refusal carries this node's own term, from which a candidate that lags behind can learn.
+        let term = if granted { term } else { self.hard.term };
+        self.send(sender, Message::PreVoteReply { term, granted });
+    }
+
+    pub(crate) fn on_pre_vote_reply(&mut self, sender: &Sender, term: Term, granted: bool) -> Result<(), StepError> {
+        self.check_voter(sender)?;
+        let Role::PreCandidate(poll) = &mut self.role else { return Ok(()) };
+        if !granted || term.0 == self.hard.term.0 + 1 {
+            poll.record(&sender.id, granted);
+            self.count_votes();
+        }
+        Ok(())
+    }
+
+    /// RequestVote (paper, figure 2). Whoever asks is answered, member or not, and whatever this node believes
+    /// itself to be: the configuration that makes it a voter may not have reached it yet (thesis, 4.2.2; pitfall 54).
+    pub(crate) fn on_vote(&mut self, sender: &Sender, last: LogId) {
+        let free = match &self.hard.voted_for {
+            None => !self.is_leader() && self.leader().is_none(),
+            Some(voted_for) => *voted_for == sender.id,
+        };
+        let granted = free && self.is_up_to_date(last);
+        if granted {
+            self.set_hard_state(self.hard.term, Some(sender.id.clone()));
+            if matches!(self.role, Role::PreCandidate(_)) {
+                self.follow_nobody();
+            }
+            self.clock.reset_election(&self.config.timing);
+        }
+        // Held back by `send` until the vote is on disk.
+        self.send(sender, Message::VoteReply { term: self.hard.term, granted });
+    }
+
+    pub(crate) fn on_vote_reply(&mut self, sender: &Sender, granted: bool) -> Result<(), StepError> {
+        self.check_voter(sender)?;
+        if let Role::Candidate(poll) = &mut self.role {
+            poll.record(&sender.id, granted);
+            self.count_votes();
+        }
+        Ok(())
+    }
+
+    fn check_voter(&self, sender: &Sender) -> Result<(), StepError> {
+        let membership = self.memberships.current().ok_or(StepError::Stranger)?;
+        if membership.is_voter(&sender.id, sender.incarnation) { Ok(()) } else { Err(StepError::Stranger) }
+    }
+
+    /// The leader wants this node to lead next (thesis, section 3.10): no timeout, no pre-vote.
+    pub(crate) fn on_timeout_now(&mut self, sender: &Sender) -> Result<(), StepError> {
+        self.hear_leader(sender)?;
+        if self.may_campaign() {
+            self.stand(true);
+        }
+        Ok(())
+    }
+
+    /// Whether the log has been waiting for the disk for too long.
+    pub(crate) fn disk_stalled(&self) -> bool {
+        let limit_ms = self.config.timing.disk_stall_ms;
+        self.ledger.waiting_since_ms().is_some_and(|since_ms| self.clock.now_ms - since_ms >= limit_ms)
+    }
+
+    /// Two reasons to give up leading though nobody asks for it: no quorum answers (thesis, section 6.2), or the own
+    /// disk hangs, which heartbeats would hide from everybody (pitfall 29).
+    pub(crate) fn give_up_if_useless(&mut self) {
+        if self.is_sole_voter() {
+            // Nobody could do better, and nobody else can lead.
+            return;
+        }
+        if self.disk_stalled() {
+            self.alarm(Alarm::DiskStalled);
+            self.step_down();
+        } else if !self.quorum_is_near() {
+            self.step_down();
+        }
+    }
+}
