@@ -7,6 +7,7 @@ pub mod error;
 pub mod options;
 pub mod status;
 
+pub use crate::db::syntax::SyntaxChecker;
 pub use error::Error;
 pub use options::{Level, ReadOptions};
 pub use status::StoreStatus;
@@ -31,12 +32,6 @@ pub type WriteDone = Box<dyn FnOnce(Result<Written, Error>) + Send>;
 pub type PermitDone = Box<dyn FnOnce(Result<ReadPermit, Error>) + Send>;
 /// Gets the sequence number of a queued request.
 pub type QueueDone = Box<dyn FnOnce(Result<u64, Error>) + Send>;
-
-/// Does a string of SQL parse? The error says where it does not, as `<line>:<column>: <text>`. Nothing runs, and what
-/// the SQL names need not exist.
-pub fn check_syntax(sql: &str) -> Result<(), String> {
-    crate::db::syntax::check(sql).map_err(|error| error.to_string())
-}
 
 /// See the module. Shared as `Arc<Coordinator>`.
 pub struct Coordinator {}

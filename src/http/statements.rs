@@ -6,6 +6,7 @@
 
 use super::scan::{Malformed, Scanner};
 use crate::command::{Parameter, Statement, Value};
+use crate::text;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -16,13 +17,15 @@ pub const ITEMS_MAX: usize = 8_000_000;
 /// From this many members on, an object's names are compared by sorting them.
 const NAMES_COMPARED_PAIRWISE_MAX: usize = 16;
 
-/// Longest spelling of a value that an error text repeats.
+/// Most characters of the body that an error text repeats.
 const SPELLING_CHARS_MAX: usize = 400;
 
 /// Why a body holds no statements. `Display` is the text that the client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BodyError {
     InvalidJson,
+    /// A JSON value, and more behind it.
+    TrailingBytes,
     /// JSON, but no list of statements.
     InvalidRequest,
     /// An empty list.
@@ -31,7 +34,8 @@ pub enum BodyError {
     UnsupportedType(String),
     /// A number beyond every REAL; its spelling.
     InvalidNumber(String),
-    /// Plain SQL that is not UTF-8.
+    /// Two values for one name in one object: which of them is meant cannot be known.
+    DuplicateName(String),
     NotUtf8,
     TooManyItems,
 }
@@ -39,12 +43,13 @@ pub enum BodyError {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BodyError::InvalidJson => f.write_str("invalid JSON body"),
+            BodyError::InvalidJson | BodyError::TrailingBytes => f.write_str("invalid JSON body"),
             BodyError::InvalidRequest => f.write_str("invalid request"),
             BodyError::NoStatements => f.write_str("no statements"),
             BodyError::UnsupportedType(kind) => write!(f, "unsupported type {kind}"),
             BodyError::InvalidNumber(spelling) => write!(f, "invalid number {spelling}"),
-            BodyError::NotUtf8 => f.write_str("SQL is not valid UTF-8"),
+            BodyError::DuplicateName(name) => write!(f, "duplicate parameter {}", text::quote(name)),
+            BodyError::NotUtf8 => f.write_str("body is not valid UTF-8"),
             BodyError::TooManyItems => write!(f, "more than {ITEMS_MAX} statements and parameters"),
         }
     }
@@ -60,7 +65,7 @@ impl From<Malformed> for BodyError {
 
 /// Reads a JSON list whose elements are strings of SQL, or lists of one such string and its parameters.
 pub fn parse_statements(body: &[u8]) -> Result<Vec<Statement>, BodyError> {
-    let text = std::str::from_utf8(body).map_err(|_| BodyError::InvalidJson)?;
+    let text = std::str::from_utf8(body).map_err(|_| BodyError::NotUtf8)?;
     let mut reader = Reader { scanner: Scanner::new(text), items_left: ITEMS_MAX };
     match reader.scanner.peek() {
         Some(b'[') => reader.scanner.take(b'[')?,
@@ -83,7 +88,7 @@ pub fn parse_statements(body: &[u8]) -> Result<Vec<Statement>, BodyError> {
         }
     }
     if reader.scanner.peek().is_some() {
-        return Err(BodyError::InvalidJson);
+        return Err(BodyError::TrailingBytes);
     }
     if statements.is_empty() {
         return Err(BodyError::NoStatements);
@@ -148,8 +153,10 @@ impl Reader<'_> {
             self.scanner.take(b':')?;
             parameters.push(Parameter { name: Some(name), value: self.value()? });
         }
-        // Which of two values for one name is meant cannot be known.
-        if has_duplicate(&parameters[before..]) { Err(BodyError::InvalidJson) } else { Ok(()) }
+        match duplicate(&parameters[before..]) {
+            Some(name) => Err(BodyError::DuplicateName(shorten(name))),
+            None => Ok(()),
+        }
     }
 
     fn value(&mut self) -> Result<Value, BodyError> {
@@ -192,13 +199,15 @@ impl Reader<'_> {
     }
 }
 
-fn has_duplicate(parameters: &[Parameter]) -> bool {
+/// A name that occurs twice.
+fn duplicate(parameters: &[Parameter]) -> Option<&str> {
     if parameters.len() <= NAMES_COMPARED_PAIRWISE_MAX {
-        return (1..parameters.len()).any(|i| parameters[..i].iter().any(|p| p.name == parameters[i].name));
+        let again = (1..parameters.len()).find(|&n| parameters[..n].iter().any(|p| p.name == parameters[n].name))?;
+        return parameters[again].name.as_deref();
     }
-    let mut names: Vec<_> = parameters.iter().map(|parameter| &parameter.name).collect();
+    let mut names: Vec<&str> = parameters.iter().filter_map(|parameter| parameter.name.as_deref()).collect();
     names.sort_unstable();
-    names.windows(2).any(|pair| pair[0] == pair[1])
+    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 /// A number that is an i64 as it is spelled is an INTEGER, every other a REAL.
@@ -229,10 +238,10 @@ fn hex_literal(text: &str) -> Option<Vec<u8>> {
     Some(digits.chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect())
 }
 
-/// Spellings are digits, signs and letters of numbers: any byte is a boundary.
-fn shorten(spelling: &str) -> String {
-    if spelling.len() <= SPELLING_CHARS_MAX {
-        return spelling.to_owned();
+/// The beginning of a text, for an error to repeat.
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(SPELLING_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
-    format!("{}...", &spelling[..SPELLING_CHARS_MAX])
 }

@@ -26,13 +26,7 @@ impl FsDisk {
     ///
     /// Fails at once with `WouldBlock` and a clear message when another process holds the directory.
     pub fn open(dir: &Path) -> io::Result<FsDisk> {
-        if !dir.is_dir() {
-            fs::create_dir_all(dir)?;
-            // The new directory is an entry in its parent: without this it could vanish with everything in it.
-            if let Some(parent) = dir.canonicalize()?.parent() {
-                File::open(parent)?.sync_all()?;
-            }
-        }
+        create_durably(dir)?;
         let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK_FILE))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -96,6 +90,22 @@ impl Disk for FsDisk {
     fn free_bytes(&self) -> io::Result<u64> {
         free_bytes(&self.dir_file)
     }
+}
+
+/// Creates a directory with its ancestors. Each is an entry in its parent, which is synced: else the directory
+/// could vanish with everything in it.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent()
+        && !parent.as_os_str().is_empty()
+    {
+        create_durably(parent)?;
+    }
+    fs::create_dir(dir)?;
+    let parent = dir.canonicalize()?.parent().map(Path::to_path_buf);
+    parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// Bytes that an unprivileged process may still write.

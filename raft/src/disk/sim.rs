@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Disk, DiskFile};
 
-/// What the medium writes atomically.
+/// What the medium writes atomically, unless the disk was made with another size.
 pub const SECTOR_BYTES: usize = 512;
 
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// EIO. A failing sync drops what it should have written from the list of dirty data, as Linux does:
-    /// a later sync would succeed and yet write nothing.
+    /// EIO. A failing sync of a file drops what it should have written from the list of dirty data, as Linux
+    /// does: a later sync would succeed and yet write nothing.
     Io,
     /// ENOSPC.
     Full,
@@ -48,11 +48,18 @@ impl PendingUnit {
 }
 
 /// A handle; clones share the disk. `fork` copies it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<World>>);
 
-#[derive(Clone, Default)]
+impl Default for SimDisk {
+    fn default() -> SimDisk {
+        SimDisk::with_sector_bytes(SECTOR_BYTES)
+    }
+}
+
+#[derive(Clone)]
 struct World {
+    sector_bytes: usize,
     inodes: Vec<Inode>,
     /// What a running process sees.
     names: BTreeMap<String, usize>,
@@ -108,6 +115,23 @@ impl SimDisk {
         SimDisk::default()
     }
 
+    /// A disk that writes so many bytes atomically; fewer than 512 show writes that are torn within a sector.
+    pub fn with_sector_bytes(sector_bytes: usize) -> SimDisk {
+        assert!(sector_bytes > 0, "a medium writes something");
+        SimDisk(Arc::new(Mutex::new(World {
+            sector_bytes,
+            inodes: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            pending_names: Vec::new(),
+            op_next: 0,
+            op_count: 0,
+            faults: BTreeMap::new(),
+            powered_off: false,
+            free_bytes: None,
+        })))
+    }
+
     /// A separate disk in the same state.
     pub fn fork(&self) -> SimDisk {
         SimDisk(Arc::new(Mutex::new(self.world().clone())))
@@ -138,7 +162,7 @@ impl SimDisk {
         let mut units = Vec::new();
         for (inode, file) in world.inodes.iter().enumerate() {
             for (op, change) in &file.pending {
-                units.extend(change.units(*op, &world.name_of(inode)));
+                units.extend(change.units(*op, &world.name_of(inode), world.sector_bytes));
             }
         }
         for (op, change) in &world.pending_names {
@@ -154,13 +178,13 @@ impl SimDisk {
     pub fn crash(&self, keep: &mut dyn FnMut(&PendingUnit) -> bool) {
         let mut world = self.world();
         for inode in 0..world.inodes.len() {
-            let name = world.name_of(inode);
+            let (name, sector_bytes) = (world.name_of(inode), world.sector_bytes);
             let pending = std::mem::take(&mut world.inodes[inode].pending);
             let file = &mut world.inodes[inode];
             for (op, change) in pending {
-                let units = change.units(op, &name);
+                let units = change.units(op, &name, sector_bytes);
                 let kept: Vec<bool> = units.iter().map(&mut *keep).collect();
-                change.apply_kept(&mut file.durable, &kept);
+                change.apply_kept(&mut file.durable, &kept, sector_bytes);
             }
             file.cache = file.durable.clone();
         }
@@ -279,16 +303,16 @@ impl World {
 }
 
 impl FileChange {
-    fn units(&self, op: usize, file: &str) -> Vec<PendingUnit> {
+    fn units(&self, op: usize, file: &str, sector_bytes: usize) -> Vec<PendingUnit> {
         match self {
             FileChange::Length(len) => {
                 vec![PendingUnit::Length { op, file: file.to_string(), len_bytes: *len as u64 }]
             }
-            FileChange::Write { offset, bytes } => sectors(*offset, bytes.len())
+            FileChange::Write { offset, bytes } => sectors(*offset, bytes.len(), sector_bytes)
                 .map(|(start, _)| PendingUnit::Sector {
                     op,
                     file: file.to_string(),
-                    sector: (start / SECTOR_BYTES) as u64,
+                    sector: (start / sector_bytes) as u64,
                 })
                 .collect(),
         }
@@ -315,7 +339,7 @@ impl FileChange {
     }
 
     /// Applies the kept parts. Data behind the end of the image is lost: its length was not kept.
-    fn apply_kept(&self, image: &mut Vec<u8>, kept: &[bool]) {
+    fn apply_kept(&self, image: &mut Vec<u8>, kept: &[bool], sector_bytes: usize) {
         match self {
             FileChange::Length(len) => {
                 if kept[0] {
@@ -323,7 +347,9 @@ impl FileChange {
                 }
             }
             FileChange::Write { offset, bytes } => {
-                for ((start, end), _) in sectors(*offset, bytes.len()).zip(kept).filter(|(_, kept)| **kept) {
+                for ((start, end), _) in
+                    sectors(*offset, bytes.len(), sector_bytes).zip(kept).filter(|(_, kept)| **kept)
+                {
                     let end = end.min(image.len());
                     if start < end {
                         image[start..end].copy_from_slice(&bytes[start - offset..end - offset]);
@@ -335,13 +361,13 @@ impl FileChange {
 }
 
 /// The parts of `[offset, offset + len)` that lie in different sectors, as (start, end).
-fn sectors(offset: usize, len: usize) -> impl Iterator<Item = (usize, usize)> {
+fn sectors(offset: usize, len: usize, sector_bytes: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut start = offset;
     std::iter::from_fn(move || {
         if start >= offset + len {
             return None;
         }
-        let end = ((start / SECTOR_BYTES + 1) * SECTOR_BYTES).min(offset + len);
+        let end = ((start / sector_bytes + 1) * sector_bytes).min(offset + len);
         let part = (start, end);
         start = end;
         Some(part)
@@ -409,12 +435,9 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self) -> io::Result<()> {
         let mut world = self.world();
-        let begun = world.begin();
-        if begun == Err(Fault::PowerCut) {
-            return Err(error_of(Fault::PowerCut));
-        }
+        // Names live in the file system's journal: a sync that fails forgets none of them (unlike file contents).
+        world.begin().map_err(error_of)?;
         let pending = std::mem::take(&mut world.pending_names);
-        begun.map_err(error_of)?;
         for (_, change) in pending {
             change.apply(&mut world.durable_names);
         }

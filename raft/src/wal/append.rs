@@ -71,9 +71,25 @@ impl Wal {
         self.tail.push(&reopen).map(|_| ())
     }
 
-    pub(super) fn push_mark(&mut self) -> Result<(), WalError> {
+    /// Fills the page up with one mark and puts a second one into the next page, so that no loss of a sector or page
+    /// takes the last entries and their mark together.
+    pub(super) fn push_marks(&mut self) -> Result<(), WalError> {
+        const FILLER: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+        if self.reopened && self.tail.fits(0) {
+            self.push_reopen()?;
+        }
+        let used_bytes = self.tail.end() + record_bytes(0);
+        let filler_bytes = used_bytes.next_multiple_of(PAGE_BYTES) - used_bytes;
+        self.push_mark(&FILLER[..filler_bytes as usize])?;
+        self.push_mark(&[])
+    }
+
+    fn push_mark(&mut self, filler: &[u8]) -> Result<(), WalError> {
+        if !self.tail.fits(filler.len() as u64) {
+            return Ok(());
+        }
         let id = self.state.last;
-        let mark = Record { kind: RecordKind::Mark, truncates: false, id, prev_term: Term(0), payload: &[] };
+        let mark = Record { kind: RecordKind::Mark, truncates: false, id, prev_term: Term(0), payload: filler };
         self.tail.push(&mark).map(|_| ())
     }
 

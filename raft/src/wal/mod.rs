@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use crate::{ClusterId, Entry, HardState, Index, LogId};
 
 pub use error::WalError;
@@ -31,7 +31,7 @@ pub use recover::TornTail;
 use append::{check_sizes, new_tail};
 use format::{PAGE_BYTES, SegmentHeader, salt_of};
 use pool::Pool;
-use read::Budget;
+use read::{Budget, Reader};
 use recover::{Found, recover};
 use state::LogState;
 use tail::Tail;
@@ -118,7 +118,7 @@ pub struct Wal {
     segments: VecDeque<Segment>,
     tail: Tail,
     /// The segment that was read last.
-    reader: Option<(u64, Box<dyn DiskFile>)>,
+    reader: Option<Reader>,
     /// Opened, and nothing appended yet: the first record must cut off what a crash may have left.
     reopened: bool,
     /// The last record proves everything before it durable.
@@ -311,14 +311,14 @@ impl Wal {
     }
 
     /// Writes, without a sync, that everything before is durable. Until something follows the last batch, damage
-    /// in it looks like a torn write; after this it does not. Call it when idle for long, and at the end.
+    /// in it looks like a torn write; after this it does not. Takes up to two pages; call it when idle for long, and
+    /// at the end.
     pub fn mark_durable(&mut self) -> Result<(), WalError> {
         self.check_failed()?;
-        if self.marked || self.tail.synced_to() != self.tail.end() || !self.tail.fits(0) {
+        if self.marked || self.tail.synced_to() != self.tail.end() {
             return Ok(());
         }
-        let result = if self.reopened { self.push_reopen() } else { self.push_mark() };
-        let result = result.and_then(|()| self.tail.flush());
+        let result = self.push_marks().and_then(|()| self.tail.flush());
         self.marked = true;
         self.latch(result)
     }

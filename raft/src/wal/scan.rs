@@ -34,6 +34,13 @@ pub(super) enum Step {
     },
 }
 
+/// What to do with a record and its payload.
+pub(super) enum Want {
+    Take,
+    Skip,
+    Leave,
+}
+
 /// A cursor over one segment.
 pub(super) struct Scanner<'a> {
     file: &'a dyn DiskFile,
@@ -102,28 +109,31 @@ impl<'a> Scanner<'a> {
         Ok(Step::Record(Scanned { header, offset, chain_before, vote }))
     }
 
-    /// Reads the record at `offset` with its payload and moves behind it. Everything is checked; `Err(Corrupt)`
-    /// unless `want` declines the payload, which is skipped unread then.
+    /// Reads the record at `offset` and moves behind it, with its payload if `want` takes that; `None` if `want` leaves
+    /// the record, and the cursor in front of it. What does not pass the checks is `Corrupt`.
     pub fn step_payload(
         &mut self,
-        want: impl FnOnce(&RecordHeader) -> bool,
-    ) -> Result<(RecordHeader, Option<Payload>), WalError> {
+        want: impl FnOnce(&RecordHeader) -> Want,
+    ) -> Result<Option<(RecordHeader, Option<Payload>)>, WalError> {
         let (offset, seal) = (self.offset, self.seal);
-        let corrupt = |reason| WalError::corrupt(self.name, offset, reason);
-        let no_header = corrupt("no record header where there was one");
-        let (no_chain, no_payload) = (corrupt("the record is not the one that was written"), corrupt("bad payload"));
         let decoded = RecordHeader::decode(self.bytes(offset, RECORD_HEADER_BYTES)?, seal, offset);
-        let (header, chain) = decoded.ok_or(no_header)?;
+        let Some((header, chain)) = decoded else {
+            return Err(WalError::corrupt(self.name, offset, "no record header where there was one"));
+        };
         if header.prev_chain != self.chain {
-            return Err(no_chain);
+            return Err(WalError::corrupt(self.name, offset, "the record is not the one that was written"));
         }
-        let mut payload = None;
-        if want(&header) {
-            payload = Some(self.payload(&header, offset)?.ok_or(no_payload)?);
-        }
+        let payload = match want(&header) {
+            Want::Leave => return Ok(None),
+            Want::Skip => None,
+            Want::Take => match self.payload(&header, offset)? {
+                Some(payload) => Some(payload),
+                None => return Err(WalError::corrupt(self.name, offset, "the payload does not match its checksum")),
+            },
+        };
         self.offset = offset + header.record_bytes();
         self.chain = chain;
-        Ok((header, payload))
+        Ok(Some((header, payload)))
     }
 
     /// `None` when the payload is not the one that the header names.

@@ -14,10 +14,14 @@ pub enum Step {
     Done,
 }
 
-/// A prepared statement; finalised on drop. Not `Send`: it travels only inside its connection's owner.
+/// A prepared statement; finalised on drop. It travels between threads only together with its connection.
 pub struct Statement {
     raw: NonNull<ffi::sqlite3_stmt>,
 }
+
+// SAFETY: SQLite does not care which thread uses a connection and its statements as long as only one does at a time.
+// Owners keep both in one struct and move them together; nothing in this program hands a statement out alone.
+unsafe impl Send for Statement {}
 
 impl Statement {
     pub(super) fn from_raw(raw: *mut ffi::sqlite3_stmt) -> Option<Statement> {

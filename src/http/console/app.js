@@ -27,9 +27,11 @@ function parseExact(text) {
   });
 }
 
-// A text with a semicolon is split behind those that end a line; one without is one statement per line.
+// A text with a semicolon is split behind those that end a line; one without is one statement per line. A trigger has
+// semicolons inside, so a text that makes one is sent whole.
 function statements(text) {
-  const pieces = /;/.test(text) ? text.split(/;[ \t]*(?:\r?\n|$)/) : text.split(/\r?\n/);
+  const makes_trigger = /\bcreate\s+(temp\s+|temporary\s+)?trigger\b/i.test(text);
+  const pieces = makes_trigger ? [text] : /;/.test(text) ? text.split(/;[ \t]*(?:\r?\n|$)/) : text.split(/\r?\n/);
   return pieces.map((piece) => piece.trim()).filter((piece) => piece !== "");
 }
 

@@ -2,6 +2,39 @@
 //!
 //! It knows nothing of SQL or of Raft. A handler may answer at once, or keep the [`Responder`] and answer later from any
 //! thread: a write that waits for the log holds no worker.
+//!
+//! Threads: `http-accept` (`acceptor`) takes connections, watches deadlines and the size of the pool; `http-N` (`worker`)
+//! share one poller, and the worker that sees an event reads, parses, handles and writes without handing over. A
+//! connection (`conn`, `receive`, `answer`) is an actor in a table (`slots`): one thread at a time drives it. Other
+//! threads reach it through the job queue (`shared`, `responder`). Pure and tested at every byte boundary: `head`,
+//! `chunked`, `reply`. Bounds: `config`, `budget`; where bodies and unsent answers wait: `body`, `output`.
+//!
+//! With the feature `tiny-http` the same interface stands on the crate of that name instead (`tiny`).
+
+mod acceptor;
+mod answer;
+mod body;
+mod budget;
+mod chunked;
+mod config;
+mod conn;
+mod head;
+mod output;
+mod percent;
+mod poller;
+mod pool;
+mod receive;
+mod reply;
+mod responder;
+mod server;
+mod shared;
+mod slots;
+mod socket;
+mod stream;
+mod worker;
+
+pub use config::{CounterValues, Deadlines, EngineConfig};
+pub use server::Engine;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -88,20 +121,15 @@ pub type StreamFn = dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send;
 /// Answers requests. Called on a worker thread; may block (bounded by the number of workers).
 pub trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request, responder: Responder);
+
+    /// Asked before the body of a request is read, and before `100 Continue`: `Some` answers without reading it and closes
+    /// the connection. Must not block.
+    fn refuse_early(&self, _method: &str, _path: &str, _headers: &Headers) -> Option<Response> {
+        None
+    }
 }
 
 /// The right, and the duty, to answer one request. Dropped unused, it answers 500.
 pub struct Responder {
-    _private: (),
-}
-
-impl Responder {
-    /// Answers. From any thread; never blocks on a socket outside the engine's workers.
-    pub fn send(self, _response: Response) {}
-
-    /// Runs `make` on a worker and sends what it returns: at once when called on the worker that handles the request,
-    /// queued otherwise. For results that arrive on threads which must not encode or block.
-    pub fn send_with(self, make: impl FnOnce() -> Response + Send + 'static) {
-        self.send(make());
-    }
+    target: Option<responder::Target>,
 }

@@ -3,7 +3,7 @@
 
 use super::json_statements;
 use super::nodes::finish;
-use crate::coordinator;
+use crate::coordinator::SyntaxChecker;
 use crate::http::front::Call;
 use crate::http::json::ObjectWriter;
 use crate::http::params::Flag;
@@ -28,6 +28,9 @@ pub fn handle(mut call: Call, reply: Reply) {
             Err(answer) => return reply.send(answer),
         }
     };
+    let Some(checker) = SyntaxChecker::new() else {
+        return reply.send(reply::text_error(500, "out of memory"));
+    };
     let mut out = Vec::new();
     let mut object = ObjectWriter::new(&mut out);
     object.with("results", |out| {
@@ -36,7 +39,7 @@ pub fn handle(mut call: Call, reply: Reply) {
             if n > 0 {
                 out.push(b',');
             }
-            analyse(&call, sql, out);
+            analyse(&call, &checker, sql, out);
         }
         out.push(b']');
     });
@@ -47,12 +50,12 @@ pub fn handle(mut call: Call, reply: Reply) {
     reply.send(reply::json(finish(&call, out)));
 }
 
-fn analyse(call: &Call, sql: &str, out: &mut Vec<u8>) {
+fn analyse(call: &Call, checker: &SyntaxChecker, sql: &str, out: &mut Vec<u8>) {
     let mut object = ObjectWriter::new(out);
     object.string("original", sql);
-    match coordinator::check_syntax(sql) {
+    match checker.check(sql) {
         Ok(()) => object.string("rewritten", &rewrite(call, sql)),
-        Err(error) => object.string("error", &error),
+        Err(error) => object.string("error", &error.to_string()),
     }
     object.end();
 }

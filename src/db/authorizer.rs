@@ -1,0 +1,170 @@
+//! What SQL may do, decided on the actions and names that SQLite parsed.
+//!
+//! Called by SQLite while it compiles a statement, on the compiling thread. It must not use the connection. Our own SQL
+//! (`Authority::Internal`, the default of a thread) may do everything; the connection's DEFENSIVE mode stands behind it.
+
+use super::context::{self, Authority, Context};
+use super::pragma::{self, Rule};
+use super::sqlite::{AuthRequest, Verdict, code};
+
+/// The table that holds the applied index. The prefix is reserved by SQLite: no client can create, index or alter it.
+pub const RESERVED_TABLE: &str = "sqlite_ferrolite";
+
+pub const TEXT_TRANSACTION: &str =
+    "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: send the statements in one request with 'transaction'";
+pub const TEXT_TEMP: &str = "temporary tables, indexes, triggers and views are not allowed";
+pub const TEXT_ATTACH: &str = "ATTACH and DETACH are not allowed";
+pub const TEXT_VACUUM_INTO: &str = "VACUUM INTO is not allowed";
+pub const TEXT_PRAGMA: &str = "disallowed pragma";
+pub const TEXT_RESERVED: &str = "access to sqlite_ferrolite is prohibited";
+pub const TEXT_PHYSICAL: &str = "access to the pages of the database is prohibited";
+
+/// For the connection that applies entries.
+pub fn authorize_write(request: &AuthRequest<'_>) -> Verdict {
+    context::with(|c| match c.authority.get() {
+        Authority::Internal => Verdict::Allow,
+        Authority::Vacuum => vacuum(c, request),
+        Authority::Client { pragma } => client(c, request, pragma, true),
+    })
+}
+
+/// For connections that only read. That nothing can be written is SQLite's part (read-only, `query_only`).
+pub fn authorize_read(request: &AuthRequest<'_>) -> Verdict {
+    context::with(|c| match c.authority.get() {
+        Authority::Internal | Authority::Vacuum => Verdict::Allow,
+        Authority::Client { .. } => client(c, request, true, false),
+    })
+}
+
+/// VACUUM runs SQL of SQLite's own; the one thing that it may not do is write to a named file.
+fn vacuum(c: &Context, request: &AuthRequest<'_>) -> Verdict {
+    if request.action == code::SQLITE_ATTACH && !request.first.unwrap_or("").is_empty() {
+        return refuse(c, TEXT_VACUUM_INTO);
+    }
+    Verdict::Allow
+}
+
+fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies: bool) -> Verdict {
+    // The qualified form, `CREATE TABLE temp.t`, is reported as an ordinary action on this database.
+    if request.database == Some("temp") && request.action != code::SQLITE_READ {
+        return refuse(c, TEXT_TEMP);
+    }
+    match request.action {
+        code::SQLITE_READ | code::SQLITE_INSERT | code::SQLITE_UPDATE | code::SQLITE_DELETE => {
+            table(c, request, applies)
+        }
+        code::SQLITE_FUNCTION => match request.second {
+            // Its value carries a number that differs from process to process. (`load_extension` is not enabled, and
+            // says so itself.)
+            Some(name) if applies && name.eq_ignore_ascii_case("fts5_locale") => Verdict::Deny,
+            _ => Verdict::Allow,
+        },
+        code::SQLITE_PRAGMA => pragma_verdict(c, request, pragma, applies),
+        code::SQLITE_TRANSACTION | code::SQLITE_SAVEPOINT => refuse(c, TEXT_TRANSACTION),
+        code::SQLITE_ATTACH | code::SQLITE_DETACH => refuse(c, TEXT_ATTACH),
+        code::SQLITE_CREATE_TEMP_INDEX
+        | code::SQLITE_CREATE_TEMP_TABLE
+        | code::SQLITE_CREATE_TEMP_TRIGGER
+        | code::SQLITE_CREATE_TEMP_VIEW
+        | code::SQLITE_DROP_TEMP_INDEX
+        | code::SQLITE_DROP_TEMP_TABLE
+        | code::SQLITE_DROP_TEMP_TRIGGER
+        | code::SQLITE_DROP_TEMP_VIEW => refuse(c, TEXT_TEMP),
+        code::SQLITE_CREATE_VTABLE => {
+            if shows_pages(request.second.unwrap_or("")) {
+                refuse(c, TEXT_PHYSICAL)
+            } else {
+                Verdict::Allow
+            }
+        }
+        code::SQLITE_ANALYZE => {
+            notice(c, |n| n.statistics = true);
+            Verdict::Allow
+        }
+        _ => Verdict::Allow,
+    }
+}
+
+/// Modules that show the file rather than data.
+fn shows_pages(module: &str) -> bool {
+    ["dbstat", "sqlite_dbpage"].iter().any(|m| m.eq_ignore_ascii_case(module))
+}
+
+fn table(c: &Context, request: &AuthRequest<'_>, applies: bool) -> Verdict {
+    let name = request.first.unwrap_or("");
+    if let Some(touched) = c.touched_tables.borrow_mut().as_mut()
+        && !touched.iter().any(|t| t == name)
+    {
+        touched.push(name.to_owned());
+    }
+    // Nearly all names are told apart by their first letter.
+    match name.as_bytes().first().map(u8::to_ascii_lowercase) {
+        Some(b's') if name.eq_ignore_ascii_case(RESERVED_TABLE) => refuse(c, TEXT_RESERVED),
+        Some(b's') if name.eq_ignore_ascii_case("sqlite_dbpage") => refuse(c, TEXT_PHYSICAL),
+        Some(b's') if request.action != code::SQLITE_READ && is_statistics(name) => {
+            notice(c, |n| n.statistics = true);
+            Verdict::Allow
+        }
+        Some(b's') if request.action != code::SQLITE_READ && name.eq_ignore_ascii_case("sqlite_sequence") => {
+            notice(c, |n| n.sequence = true);
+            Verdict::Allow
+        }
+        // The layout of pages is no part of what replicas agree on, so that it must not reach the data.
+        Some(b'd') if applies && name.eq_ignore_ascii_case("dbstat") => refuse(c, TEXT_PHYSICAL),
+        _ => Verdict::Allow,
+    }
+}
+
+fn is_statistics(name: &str) -> bool {
+    ["sqlite_stat1", "sqlite_stat3", "sqlite_stat4"].iter().any(|s| s.eq_ignore_ascii_case(name))
+}
+
+/// `pragma`: the statement itself is a PRAGMA, so that what it reads is answered and cannot be stored.
+fn pragma_verdict(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies: bool) -> Verdict {
+    let has_value = request.second.is_some();
+    match pragma::rule(request.first.unwrap_or("")) {
+        Rule::Schema | Rule::Data => Verdict::Allow,
+        Rule::Hint if has_value => Verdict::Ignore,
+        Rule::Fixed if has_value => refuse(c, TEXT_PRAGMA),
+        Rule::Hint | Rule::Fixed if pragma => Verdict::Allow,
+        Rule::Hint | Rule::Fixed => refuse(c, TEXT_PRAGMA),
+        Rule::Optimize => {
+            let mask = optimize_mask(request.second);
+            notice(c, |n| n.optimize = Some(mask));
+            Verdict::Ignore
+        }
+        Rule::DeferForeignKeys => {
+            if has_value && !applies {
+                return Verdict::Ignore;
+            }
+            if has_value {
+                notice(c, |n| n.defer_foreign_keys = true);
+            }
+            Verdict::Allow
+        }
+        Rule::Never => refuse(c, TEXT_PRAGMA),
+    }
+}
+
+/// SQLite's default for `PRAGMA optimize` without an argument.
+const OPTIMIZE_MASK_DEFAULT: u32 = 0xfffe;
+
+fn optimize_mask(argument: Option<&str>) -> u32 {
+    let Some(text) = argument else { return OPTIMIZE_MASK_DEFAULT };
+    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => text.parse::<i64>().ok().map(|mask| mask as u32),
+    };
+    parsed.unwrap_or(OPTIMIZE_MASK_DEFAULT)
+}
+
+fn refuse(c: &Context, text: &'static str) -> Verdict {
+    c.refusal.set(Some(text));
+    Verdict::Deny
+}
+
+fn notice(c: &Context, change: impl FnOnce(&mut context::Noticed)) {
+    let mut noticed = c.noticed.get();
+    change(&mut noticed);
+    c.noticed.set(noticed);
+}
