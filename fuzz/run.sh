@@ -12,7 +12,12 @@ fi
 passed=0 failed=0
 for target in "${targets[@]}"; do
     # 4 kB a case: long inputs only slow the search down; -rss_limit_mb catches allocations beyond reason.
-    if cargo fuzz run -s none "$target" -- -max_total_time="$seconds" -max_len=4096 -rss_limit_mb=1024 -timeout=10 \
+    mkdir -p "fuzz/corpus/$target"
+    corpus=("fuzz/corpus/$target")
+    if [ -d "fuzz/seeds/$target" ]; then
+        corpus+=("fuzz/seeds/$target")
+    fi
+    if cargo fuzz run -s none "$target" "${corpus[@]}" -- -max_total_time="$seconds" -max_len=4096 -rss_limit_mb=1024 -timeout=10 \
         >"fuzz/target/$target.log" 2>&1; then
         passed=$((passed + 1))
         echo "fuzz $target: ok, $(grep -o 'Done [0-9]* runs.*' "fuzz/target/$target.log" || true)"
