@@ -262,7 +262,8 @@ fn cross_joins_and_sorts_that_never_end_do_not_hold_writes() {
     let siege = Siege::lay("sorts", &[]);
     let mut client = siege.client();
     for sql in [
-        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c LIMIT 3000000) SELECT count(*) FROM (SELECT hex(randomblob(200)) b FROM c ORDER BY 1) WHERE b < 'A'",
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c LIMIT 3000000) \
+         SELECT count(*) FROM (SELECT hex(randomblob(200)) b FROM c ORDER BY 1) WHERE b < 'A'",
         "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c LIMIT 100000) SELECT count(*) FROM c a, c b, c d WHERE a.n + b.n + d.n = 7",
         "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c LIMIT 3000000) SELECT count(DISTINCT hex(randomblob(200))) FROM c",
     ] {
