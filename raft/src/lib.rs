@@ -27,6 +27,7 @@ mod role;
 mod tail;
 mod transfer;
 pub mod types;
+mod view;
 pub mod wal;
 
 pub use catchup::{SnapshotError, SnapshotMeta};

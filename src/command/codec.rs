@@ -31,6 +31,10 @@ const KIND_TEXT: u8 = 3;
 const KIND_BLOB: u8 = 4;
 const KIND_NAMED: u8 = 16;
 
+/// Where the stamps stand: behind version and action.
+const TIME_RANGE: std::ops::Range<usize> = 2..10;
+const SEED_RANGE: std::ops::Range<usize> = 10..18;
+
 /// The shortest statement (two lengths) and parameter (a kind): what a count is checked against.
 const STATEMENT_BYTES_MIN: usize = 8;
 const PARAMETER_BYTES_MIN: usize = 1;
@@ -66,6 +70,14 @@ impl fmt::Display for DecodeError {
 }
 
 impl std::error::Error for DecodeError {}
+
+/// Writes the leader's stamps into an encoded command, which is encoded before its place in the log is known.
+///
+/// Panics when `bytes` are no encoded command.
+pub fn stamp(bytes: &mut [u8], unix_time_us: i64, seed: u64) {
+    bytes[TIME_RANGE].copy_from_slice(&unix_time_us.to_le_bytes());
+    bytes[SEED_RANGE].copy_from_slice(&seed.to_le_bytes());
+}
 
 impl Command {
     /// The bytes of an entry's payload. Panics when they exceed [`COMMAND_BYTES_MAX`], which the limit of a request's

@@ -1,5 +1,6 @@
 //! Why a request as a whole was not served. SQL errors are results, not these.
 
+use crate::node::NodeError;
 use std::fmt;
 
 /// One table in `http/` maps these to status codes; `Display` gives the text that clients match on.
@@ -62,3 +63,14 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<NodeError> for Error {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::NotLeader => Error::NotLeader,
+            NodeError::LeadershipLost => Error::LeadershipLost,
+            NodeError::EnqueueTimeout => Error::EnqueueTimeout,
+            NodeError::Stopped | NodeError::TooLarge { .. } => Error::Request(error.to_string()),
+        }
+    }
+}

@@ -3,117 +3,126 @@
 //! Calls that may have to wait for the log take a continuation and return at once; the continuation runs on whatever
 //! thread has the answer and must neither block nor do real work (the HTTP front passes it on to a worker).
 
+pub mod admin;
 pub mod error;
 pub mod options;
+pub mod read;
 pub mod status;
+pub mod write;
 
 pub use crate::db::syntax::SyntaxChecker;
 pub use error::Error;
 pub use options::{Level, ReadOptions};
+pub use read::{PermitDone, ReadPermit};
 pub use status::StoreStatus;
+pub use write::{WriteDone, Written};
 
-use crate::command::{Request, ResultSink, Statement, StatementResult};
+use crate::command::{Request, Statement};
+use crate::db;
+use crate::node::NodeHandle;
+pub use crate::queue::QueueDone;
+use crate::queue::QueueHandle;
 use raft::Index;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-/// What a write or a logged request came to.
-pub struct Written {
-    pub results: Vec<StatementResult>,
-    pub raft_index: Index,
+/// What the coordinator needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub data_dir: PathBuf,
+    /// Every read ends by then, so that no snapshot is held for ever; zero: no such limit.
+    pub read_timeout: Duration,
 }
 
-/// The right to read the local copy now; what was promised for the level already holds.
-pub struct ReadPermit {
-    /// Where the read stands in the log; only for reads that went through it.
-    pub raft_index: Option<Index>,
+/// See the module. Shared as `Arc<Coordinator>`; answers from the first second, before the store is open.
+pub struct Coordinator {
+    settings: Settings,
+    node: OnceLock<NodeHandle>,
+    queue: OnceLock<QueueHandle>,
 }
-
-pub type WriteDone = Box<dyn FnOnce(Result<Written, Error>) + Send>;
-pub type PermitDone = Box<dyn FnOnce(Result<ReadPermit, Error>) + Send>;
-/// Gets the sequence number of a queued request.
-pub type QueueDone = Box<dyn FnOnce(Result<u64, Error>) + Send>;
-
-/// See the module. Shared as `Arc<Coordinator>`.
-pub struct Coordinator {}
 
 impl Coordinator {
-    /// `/db/execute`: through the log.
-    pub fn execute(&self, _request: Request, _options: &ReadOptions, _done: WriteDone) {
-        todo!()
+    pub fn new(settings: Settings) -> Self {
+        Coordinator { settings, node: OnceLock::new(), queue: OnceLock::new() }
     }
 
-    /// `/db/request` that has a write in it, or is asked for at level strong: through the log.
-    pub fn request(&self, _request: Request, _options: &ReadOptions, _done: WriteDone) {
-        todo!()
+    /// The store is open: from here on requests are served.
+    pub fn attach_node(&self, node: NodeHandle) {
+        assert!(self.node.set(node).is_ok(), "a node is attached once");
     }
 
-    /// Does every statement of this `/db/request` only read? Prepares them on a read-only connection.
-    pub fn only_reads(&self, _request: &Request) -> Result<bool, Error> {
-        todo!()
+    pub fn attach_queue(&self, queue: QueueHandle) {
+        assert!(self.queue.set(queue).is_ok(), "a queue is attached once");
     }
 
-    /// Waits until a local read of this level may run (at once for none and weak).
-    pub fn permit_read(&self, _options: &ReadOptions, _done: PermitDone) {
-        todo!()
+    fn node(&self) -> Result<&NodeHandle, Error> {
+        self.node.get().ok_or(Error::StoreNotOpen)
     }
 
-    /// Runs a read on this node's copy, all statements on one snapshot; blocks the calling thread, within the deadline.
-    /// `Err` is an error of the whole request (e.g. `context deadline exceeded`); SQL errors go to the sink.
-    pub fn read(
-        &self,
-        _permit: &ReadPermit,
-        _request: &Request,
-        _options: &ReadOptions,
-        _sink: &mut dyn ResultSink,
-    ) -> Result<(), Error> {
-        todo!()
+    /// This node leads and knows what it leads.
+    fn leading_node(&self) -> Result<&NodeHandle, Error> {
+        let node = self.node()?;
+        if node.is_leader() {
+            return Ok(node);
+        }
+        Err(if self.leader().is_some() { Error::NotLeader } else { Error::LeaderNotFound })
+    }
+
+    /// Refuses what may not even be looked at (spec 4.13): before leadership is asked for.
+    fn check_statements(statements: &[Statement]) -> Result<(), Error> {
+        match statements.iter().any(|s| db::is_disallowed_pragma(&s.sql)) {
+            true => Err(Error::DisallowedPragma),
+            false => Ok(()),
+        }
     }
 
     /// `/db/execute?queue`: takes statements for a later batch, in order. `done` runs exactly once: as soon as they are
     /// taken, or, with `wait`, when their batch is written or `timeout` has passed. No statements with `wait` are a
     /// barrier.
-    pub fn enqueue(&self, _statements: Vec<Statement>, _wait: bool, _timeout: Duration, _done: QueueDone) {
-        todo!()
+    pub fn enqueue(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
+        // Refused here rather than in the batch, where it would take other clients' statements with it.
+        let queue = Self::check_statements(&statements).and_then(|()| self.queue.get().ok_or(Error::StoreNotOpen));
+        match queue {
+            Ok(queue) => queue.push(statements, wait, timeout, done),
+            Err(error) => done(Err(error)),
+        }
     }
 
-    /// The highest sequence number whose batch is written; 0 before the first.
+    /// The last sequence number whose batch is written; 0 at first.
     pub fn queue_sequence(&self) -> u64 {
-        todo!()
-    }
-
-    /// Hands leadership to `target`, or to any voter. Without `wait` the hand-over is only started.
-    pub fn step_down(&self, _target: Option<&str>, _wait: bool) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// Takes a node out of the cluster; one that is no member is no error.
-    pub fn remove_node(&self, _id: &str, _timeout: Duration) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// `POST /snapshot`: makes everything applied durable in the database file and drops the log before it, but for
-    /// `trailing_logs` entries (0 = the configured number). `Ok(false)`: nothing new.
-    pub fn snapshot(&self, _trailing_logs: u64) -> Result<bool, Error> {
-        todo!()
-    }
-
-    /// Everything that `/status` says under `store`; `None` until the store is open.
-    pub fn store_status(&self) -> Option<StoreStatus> {
-        todo!()
+        self.queue.get().map_or(0, QueueHandle::written_sequence)
     }
 
     /// (node id, raft address) of the leader that this node knows.
     pub fn leader(&self) -> Option<(String, String)> {
-        todo!()
+        self.node.get()?.shared().leader.lock().clone()
     }
 
     /// Waits until this node has applied the leader's commit index (`/readyz?sync`).
-    pub fn wait_synced(&self, _timeout: Duration) -> Result<(), Error> {
-        todo!()
+    pub fn wait_synced(&self, timeout: Duration) -> Result<(), Error> {
+        let node = self.node()?;
+        let goal = Index(node.shared().raft.lock().commit_index.max(1));
+        match node.wait_applied(goal, Instant::now() + timeout) {
+            true => Ok(()),
+            false => Err(Error::Request("timeout waiting for commit index".into())),
+        }
     }
 
     /// May this node serve: open, leader known, log known at start applied.
     pub fn is_ready(&self) -> bool {
-        todo!()
+        let Some(node) = self.node.get() else { return false };
+        self.leader().is_some() && node.shared().caught_up.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// The store is open, ready or not.
+    pub fn is_open(&self) -> bool {
+        self.node.get().is_some()
+    }
+
+    /// Does every statement of this `/db/request` only read? Prepares them on a read-only connection.
+    pub fn only_reads(&self, request: &Request) -> Result<bool, Error> {
+        Self::check_statements(&request.statements)?;
+        Ok(self.node()?.readers().only_reads(request))
     }
 }

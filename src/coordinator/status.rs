@@ -1,7 +1,9 @@
 //! What a node knows of itself, as plain data for `/status`, `/nodes` and `/readyz`.
 
+use super::Coordinator;
 use crate::db::DbStatus;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// A member of the cluster's configuration.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ pub struct StoreStatus {
     pub db: DbStatus,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RaftStatus {
     /// `Leader`, `Follower`, `Candidate` or `Shutdown`.
     pub state: &'static str,
@@ -51,4 +53,45 @@ pub struct RaftStatus {
     pub log_bytes: u64,
     /// `None` on the leader; else milliseconds since the leader was heard, if ever.
     pub last_contact_ms: Option<Option<u64>>,
+}
+
+impl Coordinator {
+    /// Everything that `/status` says under `store`; `None` until the store is open.
+    pub fn store_status(&self) -> Option<StoreStatus> {
+        let node = self.node.get()?;
+        let shared = node.shared();
+        let mut raft = shared.raft.lock().clone();
+        raft.applied_index = shared.applied.get().0;
+        raft.fsm_pending = raft.commit_index.saturating_sub(raft.applied_index);
+        Some(StoreStatus {
+            dir: self.settings.data_dir.clone(),
+            dir_bytes: directory_bytes(&self.settings.data_dir),
+            ready: self.is_ready(),
+            leader: self.leader(),
+            members: shared.members.lock().clone(),
+            fsm_index: raft.applied_index,
+            fsm_term: shared.applied_term.load(Ordering::Relaxed),
+            fsm_update_time_us: shared.applied_time_us.load(Ordering::Relaxed),
+            db_applied_index: shared.changed_index.load(Ordering::Relaxed),
+            strong_read_term: shared.strong_read_term.load(Ordering::Relaxed),
+            leader_appended_at_us: shared.last_entry_time_us.load(Ordering::Relaxed),
+            last_vacuum_us: shared.last_vacuum_us.load(Ordering::Relaxed),
+            raft,
+            db: node.readers().status(),
+        })
+    }
+}
+
+/// Bytes of all files below a directory; what cannot be read counts nothing. Only sizes are asked for: opening the
+/// database file here would drop SQLite's locks on it.
+fn directory_bytes(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => directory_bytes(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
 }
