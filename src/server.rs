@@ -60,8 +60,8 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
         read_timeout: config.db.read_timeout.unwrap_or_default(),
     }));
     let front = Arc::new(Front::new(Arc::clone(&coordinator) as _, Arc::new(config.clone()), launch.clone()));
-    let engine = Engine::start(listeners, engine_config(config), front)
-        .map_err(context("failed to start HTTP server"))?;
+    let engine =
+        Engine::start(listeners, engine_config(config), front).map_err(context("failed to start HTTP server"))?;
     log::info!(target: "http", "service listening on {}", config.http.addr);
 
     let node = Node::open(lock, node_options(config)).map_err(context("failed to open store"))?;
@@ -74,7 +74,8 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
         "execute queue processing started with capacity {}, batch size {}, timeout {:?}",
         config.queue.capacity, config.queue.batch_size, config.queue.timeout.unwrap_or_default(),
     );
-    let maintenance = Maintenance::start(node.handle(), maintenance_options(config)).map_err(context("failed to start maintenance"))?;
+    let maintenance = Maintenance::start(node.handle(), maintenance_options(config))
+        .map_err(context("failed to start maintenance"))?;
     announce(config);
     Ok(Server { signals, engine, queue, queue_thread, maintenance, node })
 }
@@ -104,7 +105,8 @@ impl Server {
 /// Every address that the name stands for; at least one must be free.
 fn listen(addr: &str) -> Result<Vec<TcpListener>, String> {
     let wanted = if addr.starts_with(':') { format!("[::]{addr}") } else { addr.to_string() };
-    let addresses: Vec<_> = wanted.to_socket_addrs().map_err(context(&format!("failed to listen on {addr}")))?.collect();
+    let addresses: Vec<_> =
+        wanted.to_socket_addrs().map_err(context(&format!("failed to listen on {addr}")))?.collect();
     let give_up = Instant::now() + BIND_RETRY_MAX;
     loop {
         let tried: Vec<_> = addresses.iter().map(TcpListener::bind).collect();

@@ -103,7 +103,15 @@ fn sigterm_finishes_requests_and_flushes_queued_writes() {
     }
     assert_eq!(node.number("SELECT count(*) FROM queued"), 0, "the queue flushed too early for this test");
 
-    // Half of the writers would wait for the queue's hour; only those that wait for the log take part.
+    // These wait for the queue's hour: the stop must flush first and then let them have their answer.
+    let waiting: Vec<_> = (500..504)
+        .map(|n| {
+            let mut client = node.client();
+            let body = format!(r#"[["INSERT INTO queued VALUES(?)",{n}]]"#);
+            std::thread::spawn(move || client.post("/db/execute?queue&wait&timeout=1h", &body))
+        })
+        .collect();
+    // Of the ledger's writers, only those that do not use the queue take part.
     let load = Load::start(node.port(), 0, 3, 20, &mut rng);
     let port = node.port();
     let slow = std::thread::spawn(move || {
@@ -114,15 +122,21 @@ fn sigterm_finishes_requests_and_flushes_queued_writes() {
     poll("writes under way", Duration::from_secs(20), || {
         (load.acknowledged.load(Ordering::Relaxed) > 50).then_some(())
     });
+    let began = Instant::now();
     let exit = node.terminate();
     assert_eq!(exit.code, Some(0), "{exit:?}");
     let slow = slow.join().expect("no panic").expect("a request that was under way is answered");
     assert_eq!(slow.json()["results"][0]["values"][0][0], 1_500_000);
+    for thread in waiting {
+        let reply = thread.join().expect("no panic").expect("a request that waits for the queue is answered");
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "the stop took {:?}", began.elapsed());
     let round = load.finish(0);
 
     let node = launch.start();
     assert!(node.ready_after < READY_MAX, "start to ready took {:?}", node.ready_after);
-    assert_eq!(node.rows("SELECT count(*), count(DISTINCT n) FROM queued"), vec![vec![serde_json::json!(500); 2]]);
+    assert_eq!(node.rows("SELECT count(*), count(DISTINCT n) FROM queued"), vec![vec![serde_json::json!(504); 2]]);
     round.check(&node);
 }
 

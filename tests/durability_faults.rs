@@ -16,7 +16,7 @@ use support::node::EXIT_LIMIT;
 use support::{Exit, Launch, Node, Rng, TempDir, poll};
 
 /// Files of the log.
-const LOG: &str = "/log/";
+const LOG: &str = "/raft-wal/";
 /// The database file and, with it, its `-wal`.
 const DATABASE: &str = "/db.sqlite";
 const DATABASE_WAL: &str = "/db.sqlite-wal";

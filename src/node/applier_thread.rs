@@ -40,7 +40,10 @@ pub enum ApplierInput {
     Readable(Vec<ReadDone>),
     /// The log that was there at start has been handed over.
     CaughtUp,
-    Snapshot { trailing: Option<u64>, done: SnapshotDone },
+    Snapshot {
+        trailing: Option<u64>,
+        done: SnapshotDone,
+    },
     Stop,
 }
 

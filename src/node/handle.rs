@@ -27,7 +27,10 @@ pub enum NodeError {
     /// The node is stopping.
     Stopped,
     /// The payload is larger than an entry may be; nothing was proposed.
-    TooLarge { bytes: usize, bytes_max: usize },
+    TooLarge {
+        bytes: usize,
+        bytes_max: usize,
+    },
 }
 
 impl fmt::Display for NodeError {

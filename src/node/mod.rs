@@ -3,8 +3,8 @@
 //! Reading order: [`handle`] (the only door in), [`raft_thread`], [`wal_thread`], [`applier_thread`], [`open`] (start and
 //! recovery). The crossings between them are bounded channels; who may wait for whom is drawn in `lib.rs`.
 
-pub mod applier_thread;
 pub mod applied;
+pub mod applier_thread;
 pub mod clock;
 pub mod handle;
 pub mod maintenance;

@@ -122,10 +122,8 @@ impl Node {
     pub fn open(lock: Lock, options: NodeOptions) -> Result<Node, OpenError> {
         let path = options.data_dir.join(DATABASE_FILE);
         let (wal, found) = open_wal(lock, &options, path.exists())?;
-        let writer = Writer::open(
-            &path,
-            &WriterOptions { foreign_keys: options.foreign_keys, cluster: found.cluster_id },
-        )?;
+        let writer =
+            Writer::open(&path, &WriterOptions { foreign_keys: options.foreign_keys, cluster: found.cluster_id })?;
         check_agreement(&found, writer.applied().id, &options)?;
         start(wal, found, writer, options, &path)
     }
