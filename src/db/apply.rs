@@ -110,12 +110,7 @@ impl Writer {
                 self.begin_entry(command, Progress::default())?;
                 match &command.action {
                     Action::Barrier => Outcome::default(),
-                    Action::Vacuum => return Ok(None),
-                    Action::Optimize { mask } => {
-                        self.record.changed = id.index;
-                        self.optimize(*mask)?;
-                        Outcome::default()
-                    }
+                    Action::Vacuum | Action::Optimize { .. } => return Ok(None),
                     Action::Execute(request) | Action::Request(request) => {
                         let rows_from_reads = matches!(command.action, Action::Request(_));
                         let mut entry = Run::new(id, command.seed, request, rows_from_reads, false);
@@ -144,7 +139,7 @@ impl Writer {
             outcome = Outcome { results: Vec::new(), request_error: Some(TEXT_FOREIGN_KEY.to_owned()) };
         }
         if failed {
-            run(&mut self.own.rollback_to, "rolling back an entry")?;
+            self.roll_back_to_savepoint()?;
         }
         run(&mut self.own.release, "releasing a savepoint")?;
         Ok(Some(outcome))
@@ -180,6 +175,7 @@ impl Writer {
             return Err(Fatal::new(format!("entry {id} holds no SQL, yet could not be applied in a transaction")));
         };
         let progress = self.record.progress;
+        let mut statistics = false;
         self.begin_entry(command, progress)?;
         let outcome = match &command.action {
             Action::Execute(request) | Action::Request(request) => {
@@ -189,6 +185,7 @@ impl Writer {
                 let outcome =
                     if request.transaction { self.run_transaction(&mut entry)? } else { self.run_alone(&mut entry)? };
                 self.end_entry(&entry)?;
+                statistics = entry.statistics;
                 outcome
             }
             Action::Vacuum => {
@@ -196,15 +193,23 @@ impl Writer {
                 run(&mut self.own.begin, "beginning a transaction")?;
                 Outcome { results: Vec::new(), request_error }
             }
-            Action::Barrier | Action::Optimize { .. } => {
+            Action::Optimize { mask } => {
+                run(&mut self.own.begin, "beginning a transaction")?;
+                self.optimize(*mask)?;
+                statistics = true;
+                Outcome::default()
+            }
+            Action::Barrier => {
                 return Err(Fatal::new(format!("entry {id} could not be applied in a transaction")));
             }
         };
         self.record.changed = id.index;
         self.record.applied = id;
         self.record.progress = Progress::default();
-        self.record.write(&self.connection)?;
-        run(&mut self.own.commit, "committing an entry")?;
+        self.commit("committing an entry")?;
+        if statistics {
+            self.forget_statistics()?;
+        }
         Ok(outcome)
     }
 
@@ -253,9 +258,6 @@ impl Writer {
         if entry.deferral {
             self.forget_deferral()?;
         }
-        if entry.statistics {
-            self.reload_statistics()?;
-        }
         Ok(())
     }
 
@@ -264,10 +266,13 @@ impl Writer {
         reset.map_err(|error| Fatal::sqlite("resetting defer_foreign_keys", &error))
     }
 
-    /// What the planner knows must be what stands in the statistics tables, as on a node that was just opened.
-    fn reload_statistics(&mut self) -> Result<(), Fatal> {
-        let loaded = self.connection.execute("ANALYZE sqlite_schema");
-        loaded.map_err(|error| Fatal::sqlite("reloading statistics", &error))
+    /// Makes SQLite read schema and statistics anew: what the planner knows must be what stands in the database, as on
+    /// a node that was just opened. Only between transactions, because virtual tables may hold unwritten data.
+    pub(super) fn forget_statistics(&mut self) -> Result<(), Fatal> {
+        assert!(self.connection.is_autocommit(), "the schema is not dropped inside a transaction");
+        self.cache.clear();
+        let reset = self.connection.execute("PRAGMA writable_schema = RESET");
+        reset.map_err(|error| Fatal::sqlite("reloading statistics", &error))
     }
 
     /// `PRAGMA optimize` that looks at all tables rather than at those this connection happened to use.
@@ -278,8 +283,7 @@ impl Writer {
             return Ok(());
         }
         let sql = format!("PRAGMA optimize({})", mask | ALL_TABLES);
-        self.connection.execute(&sql).map_err(|error| Fatal::sqlite("optimizing", &error))?;
-        self.reload_statistics()
+        self.connection.execute(&sql).map_err(|error| Fatal::sqlite("optimizing", &error))
     }
 
     /// Rebuilds the database file, outside of any transaction. Doing it again changes nothing. Gives SQLite's message

@@ -1,4 +1,4 @@
-//! What SQL may do, decided on the actions and names that SQLite parsed.
+//! What SQL may do on the connection that applies entries, decided on the actions and names that SQLite parsed.
 //!
 //! Called by SQLite while it compiles a statement, on the compiling thread. It must not use the connection. Our own SQL
 //! (`Authority::Internal`, the default of a thread) may do everything; the connection's DEFENSIVE mode stands behind it.
@@ -24,15 +24,7 @@ pub fn authorize_write(request: &AuthRequest<'_>) -> Verdict {
     context::with(|c| match c.authority.get() {
         Authority::Internal => Verdict::Allow,
         Authority::Vacuum => vacuum(c, request),
-        Authority::Client { pragma } => client(c, request, pragma, true),
-    })
-}
-
-/// For connections that only read. That nothing can be written is SQLite's part (read-only, `query_only`).
-pub fn authorize_read(request: &AuthRequest<'_>) -> Verdict {
-    context::with(|c| match c.authority.get() {
-        Authority::Internal | Authority::Vacuum => Verdict::Allow,
-        Authority::Client { .. } => client(c, request, true, false),
+        Authority::Client { pragma } => client(c, request, pragma),
     })
 }
 
@@ -44,22 +36,20 @@ fn vacuum(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     Verdict::Allow
 }
 
-fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies: bool) -> Verdict {
+fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool) -> Verdict {
     // The qualified form, `CREATE TABLE temp.t`, is reported as an ordinary action on this database.
     if request.database == Some("temp") && request.action != code::SQLITE_READ {
         return refuse(c, TEXT_TEMP);
     }
     match request.action {
-        code::SQLITE_READ | code::SQLITE_INSERT | code::SQLITE_UPDATE | code::SQLITE_DELETE => {
-            table(c, request, applies)
-        }
+        code::SQLITE_READ | code::SQLITE_INSERT | code::SQLITE_UPDATE | code::SQLITE_DELETE => table(c, request),
         code::SQLITE_FUNCTION => match request.second {
             // Its value carries a number that differs from process to process. (`load_extension` is not enabled, and
             // says so itself.)
-            Some(name) if applies && name.eq_ignore_ascii_case("fts5_locale") => Verdict::Deny,
+            Some(name) if name.eq_ignore_ascii_case("fts5_locale") => Verdict::Deny,
             _ => Verdict::Allow,
         },
-        code::SQLITE_PRAGMA => pragma_verdict(c, request, pragma, applies),
+        code::SQLITE_PRAGMA => pragma_verdict(c, request, pragma),
         code::SQLITE_TRANSACTION | code::SQLITE_SAVEPOINT => refuse(c, TEXT_TRANSACTION),
         code::SQLITE_ATTACH | code::SQLITE_DETACH => refuse(c, TEXT_ATTACH),
         code::SQLITE_CREATE_TEMP_INDEX
@@ -85,12 +75,17 @@ fn client(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies: bool) -
     }
 }
 
+/// All names that begin like our table's are ours.
+fn is_reserved(name: &str) -> bool {
+    name.get(..RESERVED_TABLE.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_TABLE))
+}
+
 /// Modules that show the file rather than data.
 fn shows_pages(module: &str) -> bool {
     ["dbstat", "sqlite_dbpage"].iter().any(|m| m.eq_ignore_ascii_case(module))
 }
 
-fn table(c: &Context, request: &AuthRequest<'_>, applies: bool) -> Verdict {
+fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let name = request.first.unwrap_or("");
     if let Some(touched) = c.touched_tables.borrow_mut().as_mut()
         && !touched.iter().any(|t| t == name)
@@ -99,7 +94,7 @@ fn table(c: &Context, request: &AuthRequest<'_>, applies: bool) -> Verdict {
     }
     // Nearly all names are told apart by their first letter.
     match name.as_bytes().first().map(u8::to_ascii_lowercase) {
-        Some(b's') if name.eq_ignore_ascii_case(RESERVED_TABLE) => refuse(c, TEXT_RESERVED),
+        Some(b's') if is_reserved(name) => refuse(c, TEXT_RESERVED),
         Some(b's') if name.eq_ignore_ascii_case("sqlite_dbpage") => refuse(c, TEXT_PHYSICAL),
         Some(b's') if request.action != code::SQLITE_READ && is_statistics(name) => {
             notice(c, |n| n.statistics = true);
@@ -110,7 +105,7 @@ fn table(c: &Context, request: &AuthRequest<'_>, applies: bool) -> Verdict {
             Verdict::Allow
         }
         // The layout of pages is no part of what replicas agree on, so that it must not reach the data.
-        Some(b'd') if applies && name.eq_ignore_ascii_case("dbstat") => refuse(c, TEXT_PHYSICAL),
+        Some(b'd') if name.eq_ignore_ascii_case("dbstat") => refuse(c, TEXT_PHYSICAL),
         _ => Verdict::Allow,
     }
 }
@@ -120,7 +115,7 @@ fn is_statistics(name: &str) -> bool {
 }
 
 /// `pragma`: the statement itself is a PRAGMA, so that what it reads is answered and cannot be stored.
-fn pragma_verdict(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies: bool) -> Verdict {
+fn pragma_verdict(c: &Context, request: &AuthRequest<'_>, pragma: bool) -> Verdict {
     let has_value = request.second.is_some();
     match pragma::rule(request.first.unwrap_or("")) {
         Rule::Schema | Rule::Data => Verdict::Allow,
@@ -134,9 +129,6 @@ fn pragma_verdict(c: &Context, request: &AuthRequest<'_>, pragma: bool, applies:
             Verdict::Ignore
         }
         Rule::DeferForeignKeys => {
-            if has_value && !applies {
-                return Verdict::Ignore;
-            }
             if has_value {
                 notice(c, |n| n.defer_foreign_keys = true);
             }

@@ -30,6 +30,15 @@ struct Rows {
     rows: Vec<Vec<Value>>,
 }
 
+/// The connection's numbers before a statement that may have to be undone.
+struct Numbers {
+    total_changes: i64,
+    total_changes_base: i64,
+    last_insert_rowid: i64,
+    /// Last insert id and rows affected, as clients see them.
+    shown: (i64, i64),
+}
+
 /// How a statement ended.
 enum Ran {
     Done(Option<Rows>),
@@ -78,7 +87,11 @@ impl Writer {
                 }
                 Err(BindError::Sqlite(error)) => Ran::failed(&self.sql_error(entry, error)?),
             };
-            self.cache.put(cached);
+            if cached.meta.ddl {
+                drop(cached);
+            } else {
+                self.cache.put(cached);
+            }
             match ran {
                 Ran::Done(None) => {}
                 Ran::Done(some) => rows = some,
@@ -119,8 +132,11 @@ impl Writer {
             return Ok(Ran::Done(None));
         }
         let vacuums = cached.meta.leading == Leading::Vacuum && !entry.request.transaction;
+        let noticed = cached.meta.noticed;
+        let statistics = noticed.statistics || noticed.optimize.is_some();
+        entry.statistics |= statistics;
         match entry.alone {
-            false if vacuums => Ok(Ran::NeedsAlone),
+            false if vacuums || statistics => Ok(Ran::NeedsAlone),
             false => self.run_in_batch(entry, cached, number),
             true if vacuums => self.run_vacuum(entry, cached, number),
             true if entry.request.transaction => self.run_undoable(entry, cached, number),
@@ -150,6 +166,9 @@ impl Writer {
             run(&mut self.own.begin, "beginning a transaction")?;
         }
         self.commit_progress(entry)?;
+        if std::mem::take(&mut entry.statistics) {
+            self.forget_statistics()?;
+        }
         Ok(ran)
     }
 
@@ -160,16 +179,23 @@ impl Writer {
             run(&mut self.own.touch, "resetting changes()")?;
         }
         run(&mut self.own.savepoint, "setting a savepoint")?;
-        let changes_before = self.connection.total_changes();
+        let before = self.numbers();
         let mut ran = self.run_once(entry, cached, number)?;
         let digest = context::with(|c| c.suspect_digest.get());
-        if digest != 0 && !self.connection.is_autocommit() {
-            // Did SQLite choose rowids at random? Then it chooses others the second time.
-            run(&mut self.own.rollback_to, "undoing a statement")?;
-            let undone = self.connection.total_changes() - changes_before;
-            context::with(|c| c.total_changes_base.set(c.total_changes_base.get() + undone));
-            ran = self.run_once(entry, cached, number)?;
-            if context::with(|c| c.suspect_digest.get()) != digest {
+        if digest != 0 {
+            // Did SQLite choose rowids at random? Then it chooses others the second time. Where there can be no second
+            // time (the transaction is gone), it counts as chosen: nothing random may decide between two answers.
+            let mut chosen = true;
+            if !self.connection.is_autocommit() {
+                self.roll_back_to_savepoint()?;
+                self.forget_changes_since(&before);
+                ran = self.run_once(entry, cached, number)?;
+                chosen = context::with(|c| c.suspect_digest.get()) != digest;
+            }
+            if chosen {
+                self.forget_changes_since(&before);
+                self.connection.set_last_insert_rowid(before.last_insert_rowid);
+                (self.record.last_insert_id, self.record.rows_affected) = before.shown;
                 ran = Ran::Failed { text: rowids::TEXT_FULL.to_owned(), is_read: false, undo: true };
             }
         }
@@ -181,10 +207,25 @@ impl Writer {
             ran = Ran::Failed { text: TEXT_FOREIGN_KEY.to_owned(), is_read: false, undo: true };
         }
         if matches!(ran, Ran::Failed { undo: true, .. }) {
-            run(&mut self.own.rollback_to, "undoing a statement")?;
+            self.roll_back_to_savepoint()?;
         }
         run(&mut self.own.release, "releasing a savepoint")?;
         Ok(ran)
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers {
+            total_changes: self.connection.total_changes(),
+            total_changes_base: context::with(|c| c.total_changes_base.get()),
+            last_insert_rowid: self.connection.last_insert_rowid(),
+            shown: (self.record.last_insert_id, self.record.rows_affected),
+        }
+    }
+
+    /// What was changed since then and undone does not count for `total_changes()`.
+    fn forget_changes_since(&self, before: &Numbers) {
+        let undone = self.connection.total_changes() - before.total_changes;
+        context::with(|c| c.total_changes_base.set(before.total_changes_base + undone));
     }
 
     /// VACUUM, which runs outside of transactions. After a crash before the progress is committed it runs once more,
@@ -206,8 +247,10 @@ impl Writer {
             last_insert_rowid: self.connection.last_insert_rowid(),
             total_changes: self.connection.total_changes() - base,
         };
-        self.record.write(&self.connection)?;
-        run(&mut self.own.commit, "committing a statement")
+        self.commit("committing a statement")?;
+        #[cfg(test)]
+        super::tests::crash_after_statement(entry.statements)?;
+        Ok(())
     }
 
     /// Steps a bound statement through once, with the entry's clock and the statement's own random numbers.
@@ -237,6 +280,10 @@ impl Writer {
         if limited {
             self.connection.remove_progress_handler();
         }
+        if meta.ddl {
+            self.schema_changed = true;
+            self.forget_statements();
+        }
         let rowid = self.connection.last_insert_rowid();
         if rowid != NO_ROWID {
             self.record.last_insert_id = rowid;
@@ -246,7 +293,6 @@ impl Writer {
             entry.changes_set = true;
         }
         let noticed = context::with(|c| c.noticed.get());
-        entry.statistics |= noticed.statistics;
         entry.sequence |= noticed.sequence;
         if noticed.defer_foreign_keys {
             entry.deferral = entry.request.transaction;
@@ -331,10 +377,12 @@ impl Writer {
 fn describe(statement: &Statement, leading: Leading) -> Meta {
     const CHANGES: &[u8] = b"changes";
     let readonly = statement.is_readonly();
+    let dml = leading == Leading::Dml || leading == Leading::With && !readonly;
     Meta {
         leading,
-        dml: leading == Leading::Dml || leading == Leading::With && !readonly,
+        dml,
         readonly,
+        ddl: !readonly && !dml,
         noticed: context::with(|c| c.noticed.get()),
         mentions_changes: statement.sql().as_bytes().windows(CHANGES.len()).any(|w| w.eq_ignore_ascii_case(CHANGES)),
     }

@@ -13,6 +13,9 @@ pub mod functions;
 pub mod limits;
 pub mod pragma;
 pub mod random;
+mod reader;
+mod reader_rules;
+pub mod readers;
 pub mod record;
 pub mod rowids;
 pub mod sqlite;
@@ -25,6 +28,7 @@ pub mod writer;
 pub use apply::{Item, Outcome};
 pub use fatal::Fatal;
 pub use pragma::is_disallowed_pragma;
+pub use readers::{ReadError, ReaderOptions, Readers};
 pub use status::DbStatus;
 pub use writer::{Applied, Writer, WriterOptions};
 

@@ -387,6 +387,43 @@ fn vacuum_runs_alone_and_a_crash_in_between_repeats_nothing() {
     assert_eq!(node.writer.applied().changed.0 + 1, node.writer.applied().id.index.0);
 }
 
+thread_local! {
+    /// After which statement of an entry that is applied alone this thread "crashes".
+    static CRASH_AFTER: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+pub fn crash_after_statement(statements: u64) -> Result<(), Fatal> {
+    if CRASH_AFTER.get() == statements { Err(Fatal::new("crash")) } else { Ok(()) }
+}
+
+#[test]
+fn an_entry_that_runs_alone_is_applied_exactly_once_wherever_a_crash_falls() {
+    let schema = ["CREATE TABLE t(id INTEGER PRIMARY KEY, x, l, c, n)", "INSERT INTO t(id, x) VALUES(1, 1), (7, 7)"];
+    let add = "INSERT INTO t(x, l, c, n) VALUES(random(), last_insert_rowid(), changes(), total_changes())";
+    let string = format!("{add}; VACUUM; {add}");
+    let statements = [add, &string, "INSERT OR ROLLBACK INTO t(id) VALUES(1)", add, "VACUUM", "ANALYZE", add];
+    let mut whole = Node::new();
+    whole.execute(&schema);
+    let expected = whole.execute(&statements);
+    assert_eq!(expected.iter().filter(|r| r.starts_with("error")).count(), 1);
+    for crash_after in 1..=9 {
+        let mut node = Node::new();
+        node.execute(&schema);
+        let id = LogId { term: Term(1), index: Index(2) };
+        let action = execute(&statements);
+        let command = Command { unix_time_us: 1_700_000_000_000_002, seed: 14, action };
+        CRASH_AFTER.set(crash_after);
+        let crashed = node.writer.apply_batch(&[(id, Item::Command(command.clone()))]);
+        CRASH_AFTER.set(0);
+        assert_eq!(crashed.err(), Some(Fatal::new("crash")), "after {crash_after}");
+        let mut node = node.restart();
+        assert_eq!(node.writer.applied().id.index, Index(1), "not yet applied");
+        node.writer.apply_batch(&[(id, Item::Command(command))]).unwrap();
+        assert_eq!(node.dump(), whole.dump(), "after {crash_after}");
+        assert_eq!(node.execute(&["CREATE TABLE z(a)"]), ["12/1"], "after {crash_after}");
+    }
+}
+
 #[test]
 fn deferred_foreign_keys_are_checked_where_a_commit_would_check_them() {
     let mut node = Node::with_foreign_keys(true);

@@ -55,6 +55,8 @@ pub struct Writer {
     pub(super) foreign_keys: bool,
     /// Some SQL may call `changes()`: its value must not come from an earlier entry.
     pub(super) scope_changes: bool,
+    /// The open transaction has changed the schema.
+    pub(super) schema_changed: bool,
     /// See `rowids`.
     full_tables: Vec<String>,
 }
@@ -66,6 +68,8 @@ pub(super) struct Meta {
     /// Sets `changes()`.
     pub dml: bool,
     pub readonly: bool,
+    /// Changes the schema, or may.
+    pub ddl: bool,
     pub noticed: Noticed,
     /// The text contains `changes`.
     pub mentions_changes: bool,
@@ -145,6 +149,7 @@ impl Writer {
             record,
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
+            schema_changed: false,
             full_tables: rowids::scan(&connection)?,
             connection,
         })
@@ -238,14 +243,40 @@ impl Writer {
                 return Ok(0);
             }
         }
-        self.record.write(&self.connection)?;
-        run(&mut self.own.commit, "committing entries")?;
+        self.commit("committing entries")?;
         Ok(upto)
+    }
+
+    /// Writes the applied row and commits.
+    pub(super) fn commit(&mut self, doing: &str) -> Result<(), Fatal> {
+        self.record.write(&self.connection)?;
+        run(&mut self.own.commit, doing)?;
+        self.schema_changed = false;
+        Ok(())
     }
 
     /// Ends the open transaction, if it is still there.
     pub(super) fn roll_back(&mut self) -> Result<(), Fatal> {
-        if self.connection.is_autocommit() { Ok(()) } else { run(&mut self.own.rollback, "rolling back") }
+        if !self.connection.is_autocommit() {
+            run(&mut self.own.rollback, "rolling back")?;
+        }
+        self.forget_statements();
+        Ok(())
+    }
+
+    /// Back to the savepoint, which stays set.
+    pub(super) fn roll_back_to_savepoint(&mut self) -> Result<(), Fatal> {
+        run(&mut self.own.rollback_to, "rolling back")?;
+        self.forget_statements();
+        Ok(())
+    }
+
+    /// After the schema was changed, or changed back. A cached statement that the schema no longer allows would fail
+    /// when it runs, where one that is not cached fails when it is prepared; which of them a node has is chance.
+    pub(super) fn forget_statements(&mut self) {
+        if self.schema_changed {
+            self.cache.clear();
+        }
     }
 
     /// Commits so that everything applied so far survives a power cut, and gives the entry up to which that holds.
@@ -256,8 +287,7 @@ impl Writer {
         let failed = |error| Fatal::sqlite("making the database durable", &error);
         self.connection.execute("PRAGMA synchronous = FULL").map_err(failed)?;
         run(&mut self.own.begin, "beginning a transaction")?;
-        self.record.write(&self.connection)?;
-        run(&mut self.own.commit, "making the database durable")?;
+        self.commit("making the database durable")?;
         self.connection.execute("PRAGMA synchronous = NORMAL").map_err(failed)?;
         Ok(self.record.applied)
     }

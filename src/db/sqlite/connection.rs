@@ -145,6 +145,12 @@ impl Connection {
         unsafe { ffi::sqlite3_get_autocommit(self.db) != 0 }
     }
 
+    /// True while a statement or a transaction holds a snapshot (or more) of the database.
+    pub fn has_snapshot(&self) -> bool {
+        // SAFETY: `db` is open; NULL asks for all databases of the connection.
+        unsafe { ffi::sqlite3_txn_state(self.db, ptr::null()) != ffi::SQLITE_TXN_NONE }
+    }
+
     pub fn changes(&self) -> i64 {
         // SAFETY: `db` is open.
         unsafe { ffi::sqlite3_changes64(self.db) }

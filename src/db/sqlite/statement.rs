@@ -183,6 +183,12 @@ impl Statement {
         unsafe { ffi::sqlite3_stmt_isexplain(self.raw()) != 0 }
     }
 
+    /// How often SQLite has prepared it anew since, because the schema had changed: its columns may have, too.
+    pub fn times_reprepared(&self) -> i32 {
+        // SAFETY: the statement is live; the counter is read without being reset.
+        unsafe { ffi::sqlite3_stmt_status(self.raw(), ffi::SQLITE_STMTSTATUS_REPREPARE, 0) }
+    }
+
     /// The statement's own text, without what follows it in the string.
     pub fn sql(&self) -> &str {
         // SAFETY: the text lives as long as the statement.

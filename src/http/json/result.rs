@@ -111,10 +111,10 @@ impl ResultEncoder {
 
     /// Closes the answer and returns it.
     pub fn finish(mut self, tail: &ResponseTail<'_>) -> Vec<u8> {
-        assert_eq!(self.stage, Stage::Idle, "a result was begun and not ended");
         if tail.error.is_some() {
             return empty_response(tail, self.options.pretty);
         }
+        assert_eq!(self.stage, Stage::Idle, "a result was begun and not ended");
         write_tail(&mut self.out, tail);
         self.flush();
         if self.options.pretty { self.indented } else { self.out }
