@@ -187,7 +187,8 @@ fn recovers(plain: &Launch, round: &Round) {
 fn assert_fatal(exit: &Exit, file: &Path, what: &str) {
     assert_eq!((exit.code, exit.signal), (Some(1), None), "{what}:\n{}", exit.log);
     // SQLite reports the database, whichever of its files failed.
-    let name = file.file_name().expect("a file has a name").to_string_lossy().replace("-wal", "");
+    let name =
+        file.file_name().expect("a file has a name").to_string_lossy().replace("-wal", "").replace("-journal", "");
     assert!(exit.log.contains(name.as_str()), "{what}: the message does not name {name}:\n{}", exit.log);
     let log = exit.log.to_lowercase();
     let advice = ["start the node again", "start again", "restart", "free space", "free some space", "replace"];
