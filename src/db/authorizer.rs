@@ -106,6 +106,8 @@ fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
         }
         // The layout of pages is no part of what replicas agree on, so that it must not reach the data.
         Some(b'd') if name.eq_ignore_ascii_case("dbstat") => refuse(c, TEXT_PHYSICAL),
+        // Differs from node to node.
+        Some(b'p') if name.eq_ignore_ascii_case("pragma_data_version") => refuse(c, TEXT_PRAGMA),
         _ => Verdict::Allow,
     }
 }
@@ -114,9 +116,16 @@ fn is_statistics(name: &str) -> bool {
     ["sqlite_stat1", "sqlite_stat3", "sqlite_stat4"].iter().any(|s| s.eq_ignore_ascii_case(name))
 }
 
+const DATA_VERSION: &str = "data_version";
+
 /// `pragma`: the statement itself is a PRAGMA, so that what it reads is answered and cannot be stored.
 fn pragma_verdict(c: &Context, request: &AuthRequest<'_>, pragma: bool) -> Verdict {
     let has_value = request.second.is_some();
+    // FTS5 asks for it within every statement that writes to its tables, to know whether another connection did. SQL that
+    // asks through the table of the same name is refused in `table`.
+    if request.first == Some(DATA_VERSION) && !has_value {
+        return Verdict::Allow;
+    }
     match pragma::rule(request.first.unwrap_or("")) {
         Rule::Schema | Rule::Data => Verdict::Allow,
         Rule::Hint if has_value => Verdict::Ignore,
