@@ -153,3 +153,37 @@ fn sigint_stops_an_idle_node_with_exit_0() {
     assert_eq!(exit.code, Some(0), "{exit:?}");
     assert!(began.elapsed() < Duration::from_secs(5), "the stop took {:?}", began.elapsed());
 }
+
+/// Entries larger than what the log keeps in memory are answered all the same, and so are small ones behind them.
+#[test]
+fn large_writes_are_answered_and_survive() {
+    let dir = TempDir::new("large");
+    let mut node = Node::start(&dir.path().join("data"), &[]);
+    node.execute(SCHEMA);
+    node.execute(r#"["CREATE TABLE large (n INT, x TEXT)"]"#);
+    let load = Load::start(node.port(), 0, 4, 20, &mut Rng::new(6));
+    const MEGABYTES: [usize; 4] = [20, 1, 33, 17];
+    let threads: Vec<_> = MEGABYTES
+        .into_iter()
+        .map(|megabytes| {
+            let mut client = node.client();
+            std::thread::spawn(move || {
+                let body =
+                    format!(r#"[["INSERT INTO large VALUES(?,?)",{megabytes},"{}"]]"#, "y".repeat(megabytes << 20));
+                client.post("/db/execute", &body)
+            })
+        })
+        .collect();
+    for thread in threads {
+        let reply = thread.join().expect("no panic").expect("a large write is answered");
+        assert_eq!(reply.json()["results"][0]["rows_affected"], 1, "{}", reply.text());
+    }
+    node.kill9();
+    let round = load.finish(0);
+    let node = node.launch().start();
+    round.check(&node);
+    let sizes = node.rows("SELECT n, length(x) FROM large ORDER BY n");
+    let expected: Vec<Vec<serde_json::Value>> =
+        [1, 17, 20, 33].iter().map(|m| vec![(*m).into(), (*m << 20).into()]).collect();
+    assert_eq!(sizes, expected);
+}
