@@ -298,13 +298,15 @@ fn statements_that_would_leave_the_database_are_refused() {
         "CREATE TEMP TABLE x(a)".into(),
         "SELECT load_extension('x.so')".into(),
         "SELECT writefile('x', 'y')".into(),
-        "SELECT fts3_tokenizer('simple')".into(),
     ] {
         let body = serde_json::json!([sql]).to_string();
         for endpoint in ["/db/execute", "/db/request"] {
             assert_refused(&siege.client().post(endpoint, &body), &sql);
         }
     }
+    // Its value is an address in the process.
+    let body = r#"[["INSERT INTO t(x) SELECT fts3_tokenizer(?)", "simple"]]"#;
+    assert_refused(&siege.client().post("/db/execute", body), "an address as a value");
     // It does nothing there, or is refused; what matters is that the catalogue stays out of reach.
     for endpoint in ["/db/execute", "/db/request"] {
         let body = r#"["PRAGMA writable_schema=ON", "DELETE FROM sqlite_master"]"#;
