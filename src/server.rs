@@ -93,6 +93,7 @@ impl Server {
 
     /// No new requests; those under way finish; queued writes are written; then the log and the database close.
     fn stop(self, config: &Config) {
+        self.queue.hurry();
         let cut = self.engine.stop(config.http.shutdown_timeout);
         if cut > 0 {
             log::warn!(target: "http", "{cut} requests were cut off at the stop");

@@ -47,9 +47,11 @@ fn client(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     match request.action {
         code::SQLITE_READ | code::SQLITE_INSERT | code::SQLITE_UPDATE | code::SQLITE_DELETE => table(c, request),
         code::SQLITE_FUNCTION => match request.second {
-            // Its value carries a number that differs from process to process. (`load_extension` is not enabled, and
-            // says so itself.)
-            Some(name) if name.eq_ignore_ascii_case("fts5_locale") => Verdict::Deny,
+            // Their values carry a number or an address that differs from process to process; that of the tokenizer is
+            // switched off for literals only. (`load_extension` is not enabled, and says so itself.)
+            Some(name) if ["fts5_locale", "fts3_tokenizer"].iter().any(|f| name.eq_ignore_ascii_case(f)) => {
+                Verdict::Deny
+            }
             _ => Verdict::Allow,
         },
         code::SQLITE_PRAGMA => pragma_verdict(c, request),

@@ -61,6 +61,8 @@ pub struct Context {
     /// The connection's `total_changes` when the entry began.
     pub total_changes_base: Cell<i64>,
     pub random: RefCell<Random>,
+    /// Pages in the WAL after the last commit.
+    pub wal_pages: Cell<u32>,
     /// VM steps that the running statement may still take.
     pub steps_left: Cell<u64>,
     pub steps_exceeded: Cell<bool>,
@@ -82,6 +84,7 @@ thread_local! {
             total_changes_base: Cell::new(0),
             random: RefCell::new(Random::new([0; 8])),
             steps_left: Cell::new(0),
+            wal_pages: Cell::new(0),
             steps_exceeded: Cell::new(false),
             full_tables: RefCell::new(Vec::new()),
             suspect_digest: Cell::new(0),

@@ -4,6 +4,7 @@
 
 use super::sqlite::{Error, code};
 use std::fmt;
+use std::path::Path;
 
 /// The state machine cannot go on in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,26 @@ pub struct Fatal {
 impl Fatal {
     pub fn new(text: impl Into<String>) -> Fatal {
         Fatal { text: text.into(), sqlite_code: None }
+    }
+
+    /// Says which file it is about.
+    pub(super) fn within(self, path: &Path) -> Fatal {
+        Fatal { text: format!("{}: {}", path.display(), self.text), ..self }
+    }
+
+    /// What the operator should do about it.
+    pub fn advice(&self) -> &'static str {
+        match self.sqlite_code.map(|code| code & 0xff) {
+            Some(code::SQLITE_FULL) => {
+                "free space on its disk, then start the node again: nothing that was acknowledged is lost"
+            }
+            Some(code::SQLITE_CORRUPT | code::SQLITE_NOTADB) => {
+                "the file is damaged: restore the data directory from a copy, or start on an empty one and load a backup"
+            }
+            Some(code::SQLITE_BUSY) => "another process holds the file: end it, then start the node again",
+            Some(_) => "check its disk, then start the node again: nothing that was acknowledged is lost",
+            None => "start the node again; if it ends the same way, restore the data directory from a copy or a backup",
+        }
     }
 
     /// Wraps a failure of SQL of our own.

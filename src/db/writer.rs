@@ -10,10 +10,10 @@ use super::record::{self, Record};
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step};
 use super::{authorizer, build, clock, functions, limits, rowids, status, tokens};
 use raft::{ClusterId, Index, LogId};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Pages in the WAL after which the committing connection checkpoints: 16 MB.
-const WAL_AUTOCHECKPOINT_PAGES: u32 = 4000;
+const WAL_CHECKPOINT_PAGES: u32 = 4000;
 /// The WAL file is cut back to this after it was larger.
 const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 /// The page cache, in KiB. It fills only as far as it is used.
@@ -46,6 +46,7 @@ pub struct Applied {
 
 /// See the module.
 pub struct Writer {
+    path: PathBuf,
     pub(super) own: OwnStatements,
     pub(super) cache: StatementCache<Meta>,
     /// Keeps nothing: statements with a step budget are prepared afresh, so that counting starts at the same point.
@@ -129,17 +130,21 @@ impl Writer {
     /// # Errors
     /// The file cannot be used, belongs to another cluster, or this build's SQLite is not fit.
     pub fn open(path: &Path, options: &WriterOptions) -> Result<Writer, Fatal> {
+        Writer::open_file(path, options).map_err(|fatal| fatal.within(path))
+    }
+
+    fn open_file(path: &Path, options: &WriterOptions) -> Result<Writer, Fatal> {
         build::check().map_err(Fatal::new)?;
         clock::install();
-        let failed = |error| Fatal::sqlite(&format!("opening {}", path.display()), &error);
+        let failed = |error| Fatal::sqlite("opening", &error);
         let connection = Connection::open(path, Access::ReadWrite, Some(sqlite::vfs_name())).map_err(failed)?;
         connection.set_busy_timeout_ms(BUSY_TIMEOUT_MS);
         limits::set_all(&connection, 1);
         if connection.query_texts("PRAGMA journal_mode = WAL").map_err(failed)? != ["wal"] {
-            return Err(Fatal::new(format!("{} cannot be put into WAL mode", path.display())));
+            return Err(Fatal::new("it cannot be put into WAL mode"));
         }
         let settings = format!(
-            "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES};
+            "PRAGMA synchronous = NORMAL;
              PRAGMA journal_size_limit = {WAL_BYTES_KEPT}; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA mmap_size = 0;
              PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON; PRAGMA cell_size_check = ON"
         );
@@ -149,8 +154,10 @@ impl Writer {
         functions::install(&connection).map_err(failed)?;
         connection.set_authorizer(authorizer::authorize_write);
         connection.set_write_hook(rowids::on_write);
+        connection.set_wal_hook(|pages| context::with(|c| c.wal_pages.set(pages)));
         let calls_changes = "SELECT 1 FROM sqlite_schema WHERE sql LIKE '%changes%' LIMIT 1";
         Ok(Writer {
+            path: path.to_owned(),
             own: OwnStatements::prepare(&connection)?,
             cache: StatementCache::new(CACHED_STATEMENTS_MAX),
             uncached: StatementCache::new(0),
@@ -162,6 +169,11 @@ impl Writer {
             virtual_tables: virtual_tables(&connection)?,
             connection,
         })
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The last applied entry and what is known of it.
@@ -265,7 +277,17 @@ impl Writer {
         self.record.write(&self.connection)?;
         run(&mut self.own.commit, doing)?;
         self.schema_changed = false;
-        Ok(())
+        self.checkpoint_if_due()
+    }
+
+    /// SQLite's own automatic checkpoint ignores errors and tries again with the next commit. But a sync that failed once
+    /// may succeed the second time though the pages never reached the disk, and then the WAL that still has them is
+    /// overwritten. So the checkpoint is ours, and its failure is fatal.
+    fn checkpoint_if_due(&self) -> Result<(), Fatal> {
+        if context::with(|c| c.wal_pages.get()) < WAL_CHECKPOINT_PAGES {
+            return Ok(());
+        }
+        self.connection.checkpoint_passive().map_err(|error| Fatal::sqlite("checkpointing", &error))
     }
 
     /// Ends the open transaction, if it is still there.

@@ -161,7 +161,7 @@ impl ApplierThread {
         let started = Instant::now();
         let outcomes = match self.writer.apply_batch(items) {
             Ok(outcomes) => outcomes,
-            Err(fatal) => stop(&fatal),
+            Err(fatal) => self.stop(&fatal),
         };
         assert_eq!(outcomes.len(), items.len(), "an outcome for each entry");
         let last = items.last().expect("never called with nothing").0;
@@ -209,7 +209,7 @@ impl ApplierThread {
                 vars::store::SNAPSHOT_CREATE_DURATION.set(started.elapsed().as_millis() as u64);
                 let _ = self.raft_tx.send(RaftInput::DatabaseDurable { durable, trailing });
             }
-            Err(fatal) => stop(&fatal),
+            Err(fatal) => self.stop(&fatal),
         }
     }
 
@@ -217,13 +217,14 @@ impl ApplierThread {
         if self.writer.applied().id.index > self.durable.index
             && let Err(fatal) = self.writer.commit_full()
         {
-            stop(&fatal);
+            self.stop(&fatal);
         }
     }
-}
 
-fn stop(fatal: &Fatal) -> ! {
-    stop_process("the database cannot be kept", fatal)
+    fn stop(&self, fatal: &Fatal) -> ! {
+        let what = format!("the database {} cannot be kept", self.writer.path().display());
+        stop_process(&what, &format!("{fatal}; {}", fatal.advice()))
+    }
 }
 
 fn batch_is_full(batch: &[Committed]) -> bool {

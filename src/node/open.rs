@@ -71,7 +71,7 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::Io(error) => error.fmt(f),
             OpenError::Wal(error) => error.fmt(f),
-            OpenError::Database(error) => error.fmt(f),
+            OpenError::Database(error) => write!(f, "{error}; {}", error.advice()),
             OpenError::Mismatch(text) => f.write_str(text),
         }
     }

@@ -21,11 +21,11 @@ impl Outbox {
         Outbox { wal: Lane::new(wal_tx), applier: Lane::new(applier_tx) }
     }
 
-    pub fn to_wal(&mut self, input: WalInput) {
+    pub fn send_wal(&mut self, input: WalInput) {
         self.wal.send(input);
     }
 
-    pub fn to_applier(&mut self, input: ApplierInput) {
+    pub fn send_applier(&mut self, input: ApplierInput) {
         self.applier.send(input);
     }
 

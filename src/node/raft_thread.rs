@@ -192,7 +192,7 @@ impl RaftThread {
         match input {
             RaftInput::Propose { payload, done } => self.propose(payload, done),
             RaftInput::ReadIndex { done } => self.read_index(done),
-            RaftInput::Snapshot { trailing, done } => self.to_applier(ApplierInput::Snapshot { trailing, done }),
+            RaftInput::Snapshot { trailing, done } => self.send_applier(ApplierInput::Snapshot { trailing, done }),
             RaftInput::Durable { seq, last, log_bytes } => {
                 self.log.bytes = log_bytes;
                 self.replica.durable(seq, last);
@@ -272,7 +272,7 @@ impl RaftThread {
     fn carry_out(&mut self) {
         let mut effects = self.replica.take_effects();
         if let Some(append) = effects.append.take() {
-            self.outbox.to_wal(WalInput::Append(append));
+            self.outbox.send_wal(WalInput::Append(append));
         }
         if let Some(range) = effects.committed_in_log {
             self.begin_replay(range);
@@ -297,7 +297,7 @@ impl RaftThread {
             Committed { entry, done }
         });
         let input = ApplierInput::Committed(with_waiters.collect());
-        self.to_applier(input);
+        self.send_applier(input);
     }
 
     /// Reads run behind what the applier was given before: every index that the replica calls readable was handed over
@@ -305,7 +305,7 @@ impl RaftThread {
     fn let_read(&mut self, effects: &mut Effects) {
         if !effects.readable.is_empty() {
             let reads = effects.readable.iter().map(|(token, _)| self.take_read(*token)).collect();
-            self.to_applier(ApplierInput::Readable(reads));
+            self.send_applier(ApplierInput::Readable(reads));
         }
         for token in &effects.failed_reads {
             self.take_read(*token)(Err(NodeError::NotLeader));
@@ -335,7 +335,7 @@ impl RaftThread {
     fn begin_replay(&mut self, range: LogRange) {
         assert!(self.replay.is_none(), "one replay at a time");
         self.replay = Some(range);
-        self.outbox.to_wal(WalInput::Read(range));
+        self.outbox.send_wal(WalInput::Read(range));
     }
 
     fn replayed(&mut self, entries: Vec<Entry>) {
@@ -344,23 +344,23 @@ impl RaftThread {
         assert_eq!(first.map(|e| e.id.index), Some(range.first), "the log answers from where it was asked");
         let next = last.expect("there is a first").id.index.next();
         let committed = entries.into_iter().map(|entry| Committed { entry, done: None }).collect();
-        self.outbox.to_applier(ApplierInput::Committed(committed));
+        self.outbox.send_applier(ApplierInput::Committed(committed));
         if next <= range.last {
             let rest = LogRange { first: next, last: range.last };
             self.replay = Some(rest);
-            self.outbox.to_wal(WalInput::Read(rest));
+            self.outbox.send_wal(WalInput::Read(rest));
             return;
         }
         self.replay = None;
         for input in std::mem::take(&mut self.behind_replay) {
-            self.outbox.to_applier(input);
+            self.outbox.send_applier(input);
         }
     }
 
-    fn to_applier(&mut self, input: ApplierInput) {
+    fn send_applier(&mut self, input: ApplierInput) {
         match self.replay {
             Some(_) => self.behind_replay.push_back(input),
-            None => self.outbox.to_applier(input),
+            None => self.outbox.send_applier(input),
         }
     }
 
@@ -368,7 +368,7 @@ impl RaftThread {
     fn check_caught_up(&mut self) {
         if !self.caught_up && self.replica.is_leader() && self.replica.commit() > self.log.last_at_start {
             self.caught_up = true;
-            self.to_applier(ApplierInput::CaughtUp);
+            self.send_applier(ApplierInput::CaughtUp);
         }
     }
 
@@ -381,7 +381,7 @@ impl RaftThread {
         let keep = trailing.unwrap_or(if alone { 0 } else { self.log.trailing_entries });
         let target = Index(durable.index.0.saturating_sub(keep));
         if target > self.log.purged_to.index {
-            self.outbox.to_wal(WalInput::Purge(target));
+            self.outbox.send_wal(WalInput::Purge(target));
         }
     }
 

@@ -18,6 +18,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thread::{QueueInput, QueueThread};
 
+/// How long [`QueueHandle::hurry`] waits for room in the queue.
+const HURRY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Gets the sequence number of a queued request.
 pub type QueueDone = Box<dyn FnOnce(Result<u64, Error>) + Send>;
 
@@ -103,6 +106,12 @@ impl QueueHandle {
     /// The last sequence number whose batch is written; 0 at first.
     pub fn written_sequence(&self) -> u64 {
         self.written.load(Ordering::Acquire)
+    }
+
+    /// From now on requests are written as they come: a node that stops must not let those who wait for a batch wait on.
+    pub fn hurry(&self) {
+        // A queue that is full and cannot be written must not hold up the stop.
+        let _ = self.queue_tx.send_timeout(QueueInput::Hurry, HURRY_TIMEOUT);
     }
 
     /// Writes what is queued, then ends the thread; what comes later is refused.

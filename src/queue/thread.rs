@@ -17,6 +17,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub enum QueueInput {
     Push(Queued),
+    /// Gather no longer: whatever comes is written at once.
+    Hurry,
     Stop,
 }
 
@@ -40,6 +42,7 @@ pub struct QueueThread {
     answer_rx: Receiver<Result<Written, Error>>,
     batch: Vec<Queued>,
     stage: Stage,
+    hurried: bool,
     stop_by: Option<Instant>,
 }
 
@@ -60,6 +63,7 @@ impl QueueThread {
             answer_rx,
             batch: Vec::new(),
             stage: Stage::Gather { deadline: None },
+            hurried: false,
             stop_by: None,
         }
     }
@@ -77,6 +81,7 @@ impl QueueThread {
             select! {
                 recv(inbox) -> input => match input {
                     Ok(QueueInput::Push(queued)) => self.gather(queued),
+                    Ok(QueueInput::Hurry) => self.hurried = true,
                     Ok(QueueInput::Stop) | Err(_) => self.begin_stop(),
                 },
                 recv(self.answer_rx) -> answer => {
@@ -100,8 +105,10 @@ impl QueueThread {
     /// What waits in the inbox still belongs to the last batch.
     fn begin_stop(&mut self) {
         self.stop_by = Some(Instant::now() + STOP_TIMEOUT);
-        while let Ok(QueueInput::Push(queued)) = self.inbox.try_recv() {
-            self.batch.push(queued);
+        while let Ok(input) = self.inbox.try_recv() {
+            if let QueueInput::Push(queued) = input {
+                self.batch.push(queued);
+            }
         }
     }
 
@@ -123,7 +130,7 @@ impl QueueThread {
         let due = match self.stage {
             Stage::Gather { deadline } => {
                 let full = self.batch.len() >= self.options.batch_size.max(1);
-                full || self.stop_by.is_some() || deadline.is_some_and(|at| now >= at)
+                full || self.hurried || self.stop_by.is_some() || deadline.is_some_and(|at| now >= at)
             }
             Stage::Written => false,
             Stage::Retry { at } => now >= at,

@@ -112,6 +112,27 @@ impl Connection {
         Ok(())
     }
 
+    /// Copies pages from the WAL into the database file, as many as readers let it; waits for nobody.
+    ///
+    /// # Errors
+    /// A write or a sync failed. That another connection checkpoints is none.
+    pub fn checkpoint_passive(&self) -> Result<(), Error> {
+        // SAFETY: the connection is open; NULL stands for all databases and for numbers that nobody wants.
+        let code = unsafe {
+            ffi::sqlite3_wal_checkpoint_v2(
+                self.db,
+                ptr::null(),
+                ffi::SQLITE_CHECKPOINT_PASSIVE,
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        match code {
+            ffi::SQLITE_OK | ffi::SQLITE_BUSY => Ok(()),
+            _ => Err(Error::last(self.db, code)),
+        }
+    }
+
     /// Runs one statement of our own and gives the integer in the first column of its first row.
     ///
     /// # Errors

@@ -110,6 +110,13 @@ impl Connection {
         unsafe { ffi::sqlite3_update_hook(self.db, Some(update_hook), hook as *mut c_void) };
     }
 
+    /// Called after each commit with the pages that the WAL then holds. Takes the place of SQLite's own checkpoints,
+    /// whose errors nobody would see.
+    pub fn set_wal_hook(&self, hook: fn(wal_pages: u32)) {
+        // SAFETY: as above.
+        unsafe { ffi::sqlite3_wal_hook(self.db, Some(wal_hook), hook as *mut c_void) };
+    }
+
     /// Called every `steps` VM steps; true interrupts the statement.
     pub fn set_progress_handler(&self, steps: i32, handler: fn() -> bool) {
         // SAFETY: as above.
@@ -163,6 +170,7 @@ pub(super) unsafe fn remove_all(db: *mut ffi::sqlite3) {
     unsafe {
         ffi::sqlite3_set_authorizer(db, None, ptr::null_mut());
         ffi::sqlite3_update_hook(db, None, ptr::null_mut());
+        ffi::sqlite3_wal_hook(db, None, ptr::null_mut());
         ffi::sqlite3_progress_handler(db, 0, None, ptr::null_mut());
     }
 }
@@ -204,6 +212,18 @@ unsafe extern "C" fn update_hook(
         let hook: fn(&str, i64) = mem::transmute(data);
         hook(text(table).unwrap_or(""), rowid);
     }
+}
+
+unsafe extern "C" fn wal_hook(
+    data: *mut c_void,
+    _db: *mut ffi::sqlite3,
+    _database: *const c_char,
+    pages: c_int,
+) -> c_int {
+    // SAFETY: `data` is what `set_wal_hook` stored.
+    let hook: fn(u32) = unsafe { mem::transmute(data) };
+    hook(u32::try_from(pages).unwrap_or(0));
+    ffi::SQLITE_OK
 }
 
 unsafe extern "C" fn progress(data: *mut c_void) -> c_int {
