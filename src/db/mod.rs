@@ -6,6 +6,7 @@ pub mod bind;
 pub mod build;
 pub mod clock;
 pub mod context;
+pub mod counting;
 pub mod dump;
 mod execute;
 pub mod fatal;

@@ -8,6 +8,7 @@ use super::limits;
 use super::reader_rules;
 use super::readers::ReadError;
 use super::sqlite::{Access, Cached, Connection, Error, Interrupter, Script, Statement, StatementCache, Step, code};
+use super::tokens::{self, Leading};
 use crate::command::{self, Column, Request, ResultSink, ValueRef};
 use std::cell::Cell;
 use std::path::Path;
@@ -159,13 +160,18 @@ impl Reader {
         outcome.map_err(ReadError::Broken)
     }
 
-    /// Does every statement only read? What cannot be prepared counts as a write: the log then says why it fails.
+    /// Does every statement only read? What cannot be prepared counts as a write: the log then says why it fails. In a
+    /// transaction a SELECT counts as a read even so: were it sent through the log, its error would roll back nothing and
+    /// yet end the request, and the reads after it would go unanswered.
     pub fn only_reads(&mut self, request: &Request) -> bool {
         request.statements.iter().all(|statement| {
             let mut parts = std::mem::take(&mut self.parts);
             let prepared = self.prepare(&statement.sql, &mut parts, true);
-            let only_reads =
-                prepared.is_ok() && parts.iter().all(|part| part.meta.is_read && !part.meta.acts_if_logged);
+            let is_known = match prepared {
+                Ok(()) => true,
+                Err(_) => request.transaction && tokens::leading(&statement.sql) == Leading::Select,
+            };
+            let only_reads = is_known && parts.iter().all(|part| part.meta.is_read && !part.meta.acts_if_logged);
             self.put_back(parts);
             only_reads
         })

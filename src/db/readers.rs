@@ -7,6 +7,7 @@
 //! Connections are opened when they are first needed and lent out last in, first out, so that few stay hot: their page
 //! caches and prepared statements are worth most that way, and the others can be closed again.
 
+use super::counting;
 use super::pragma::is_disallowed_pragma;
 use super::reader::{ConnectionOptions, Reader};
 use super::sqlite::{Error, Interrupter};
@@ -144,6 +145,7 @@ impl Readers {
         deadline: Option<Instant>,
         sink: &mut dyn ResultSink,
     ) -> Result<(), ReadError> {
+        counting::read(request);
         if request.statements.iter().any(|statement| is_disallowed_pragma(&statement.sql)) {
             return Err(ReadError::DisallowedPragma);
         }

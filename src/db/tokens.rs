@@ -83,6 +83,8 @@ fn quoted(text: &str, close: char) -> (&str, &str) {
 pub enum Leading {
     /// INSERT, REPLACE, UPDATE, DELETE.
     Dml,
+    /// SELECT, VALUES.
+    Select,
     /// WITH: a SELECT or a write.
     With,
     Pragma,
@@ -100,6 +102,8 @@ pub fn leading(sql: &str) -> Leading {
         b'u' if is("update") => Leading::Dml,
         b'd' if is("delete") => Leading::Dml,
         b'r' if is("replace") => Leading::Dml,
+        b's' if is("select") => Leading::Select,
+        b'v' if is("values") => Leading::Select,
         b'w' if is("with") => Leading::With,
         b'p' if is("pragma") => Leading::Pragma,
         b'v' if is("vacuum") => Leading::Vacuum,

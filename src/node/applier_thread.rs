@@ -8,7 +8,7 @@ use super::handle::{Applied, ApplyDone, ReadDone, Shared, SnapshotDone};
 use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
 use crate::command::Command;
-use crate::db::{Fatal, Item, Writer};
+use crate::db::{Fatal, Item, Writer, counting};
 use crate::vars;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use raft::{Entry, EntryKind, LogId};
@@ -166,6 +166,7 @@ impl ApplierThread {
         assert_eq!(outcomes.len(), items.len(), "an outcome for each entry");
         let last = items.last().expect("never called with nothing").0;
         self.publish(last);
+        counting::applied(items.iter().map(|(_, item)| item), &outcomes);
         vars::store::FSM_APPLY_DURATION_US.set(started.elapsed().as_micros() as u64);
         for ((outcome, done), (id, _)) in outcomes.into_iter().zip(waiters).zip(items) {
             if let Some(done) = done {
