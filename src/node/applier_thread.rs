@@ -173,6 +173,9 @@ impl ApplierThread {
                 done(Ok(Applied { id: *id, outcome }));
             }
         }
+        if let Err(fatal) = self.writer.tidy_up() {
+            self.stop(&fatal);
+        }
     }
 
     fn publish(&self, last: LogId) {
