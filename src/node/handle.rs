@@ -1,11 +1,12 @@
 //! The only door into the node. Cheap to clone; every method may be called from any thread.
 
 use super::applied::AppliedIndex;
+use super::inbox::InboxSender;
 use super::raft_thread::RaftInput;
 use crate::command::{Action, Command};
 use crate::coordinator::status::{Member, RaftStatus};
 use crate::db::{Outcome, Readers};
-use crossbeam_channel::{SendTimeoutError, Sender};
+use crossbeam_channel::SendTimeoutError;
 use parking_lot::Mutex;
 use raft::{Index, LogId};
 use std::fmt;
@@ -79,6 +80,8 @@ pub struct Shared {
     pub strong_read_term: AtomicU64,
     /// The log known at start is applied: before that, reads would show the past.
     pub caught_up: AtomicBool,
+    /// A sync of the log is under way; what is proposed meanwhile goes into the next one and need not wake anybody.
+    pub syncing: AtomicBool,
     /// The raft thread holds something back until more is applied, and wants to hear of it.
     pub wants_applied: AtomicBool,
     pub is_leader: AtomicBool,
@@ -91,7 +94,7 @@ pub struct Shared {
 /// See the module.
 #[derive(Clone)]
 pub struct NodeHandle {
-    pub(super) raft_tx: Sender<RaftInput>,
+    pub(super) raft_tx: InboxSender<RaftInput>,
     pub(super) shared: Arc<Shared>,
     pub(super) readers: Arc<Readers>,
     pub(super) apply_timeout: Duration,
@@ -138,7 +141,13 @@ impl NodeHandle {
     }
 
     fn send(&self, input: RaftInput) {
-        match self.raft_tx.send_timeout(input, self.apply_timeout) {
+        let sent = match input {
+            RaftInput::Propose { .. } => {
+                self.raft_tx.send_timeout_unless(&self.shared.syncing, input, self.apply_timeout)
+            }
+            _ => self.raft_tx.send_timeout(input, self.apply_timeout),
+        };
+        match sent {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(input)) => input.refuse(NodeError::EnqueueTimeout),
             Err(SendTimeoutError::Disconnected(input)) => input.refuse(NodeError::Stopped),

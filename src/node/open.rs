@@ -7,6 +7,7 @@ use super::applied::AppliedIndex;
 use super::applier_thread::{APPLIER_INBOX_MAX, ApplierThread, CompactionPolicy, now_us};
 use super::clock::EntryClock;
 use super::handle::{NodeHandle, Shared};
+use super::inbox::inbox;
 use super::outbox::Outbox;
 use super::raft_thread::{LogBounds, RAFT_INBOX_MAX, RaftInput, RaftThread};
 use super::spawn::spawn_critical;
@@ -14,7 +15,6 @@ use super::wal_thread::{WAL_INBOX_MAX, WalThread};
 use crate::config::{RaftTiming, SnapshotConfig};
 use crate::coordinator::status::{Member as MemberStatus, RaftStatus};
 use crate::db::{Fatal, ReaderOptions, Readers, Writer, WriterOptions};
-use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use raft::disk::FsDisk;
 use raft::wal::{Wal, WalError, WalOptions};
@@ -211,9 +211,9 @@ fn start(
         wal.segments_bytes(), found.first.index.next(), found.last.index,
     );
 
-    let (raft_tx, raft_rx) = bounded(RAFT_INBOX_MAX);
-    let (wal_tx, wal_rx) = bounded(WAL_INBOX_MAX);
-    let (applier_tx, applier_rx) = bounded(APPLIER_INBOX_MAX);
+    let (raft_tx, raft_rx) = inbox(RAFT_INBOX_MAX);
+    let (wal_tx, wal_rx) = inbox(WAL_INBOX_MAX);
+    let (applier_tx, applier_rx) = inbox(APPLIER_INBOX_MAX);
     let shared = Arc::new(shared(&writer, members)?);
     let readers = Arc::new(Readers::open(
         path,
@@ -376,6 +376,7 @@ fn shared(writer: &Writer, members: Vec<MemberStatus>) -> Result<Shared, OpenErr
         created_us: now_us(),
         strong_read_term: AtomicU64::new(0),
         caught_up: AtomicBool::new(false),
+        syncing: AtomicBool::new(false),
         wants_applied: AtomicBool::new(false),
         is_leader: AtomicBool::new(false),
         raft: Mutex::new(RaftStatus { state: "Follower", voter: true, ..RaftStatus::default() }),

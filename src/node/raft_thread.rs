@@ -6,11 +6,11 @@
 use super::applier_thread::{ApplierInput, Committed};
 use super::clock::EntryClock;
 use super::handle::{ApplyDone, NodeError, ReadDone, Shared, SnapshotDone};
+use super::inbox::{Inbox, Quiet};
 use super::outbox::Outbox;
 use super::pending::Pending;
 use super::wal_thread::WalInput;
 use crate::command::codec;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use raft::{Effects, Entry, Index, LogId, LogRange, ProposeError, ReadToken, Replica, RoleChange, RoleKind};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ pub struct LogBounds {
 /// See the module.
 pub struct RaftThread {
     replica: Replica,
-    inbox: Receiver<RaftInput>,
+    inbox: Inbox<RaftInput>,
     outbox: Outbox,
     shared: Arc<Shared>,
     clock: EntryClock,
@@ -109,12 +109,15 @@ pub struct RaftThread {
     /// Inputs for the applier that come after the replay.
     behind_replay: VecDeque<ApplierInput>,
     caught_up: bool,
+    /// Sequence numbers of the last append that was asked for, and of the last that was reported durable.
+    append_last: u64,
+    durable_last: u64,
 }
 
 impl RaftThread {
     pub fn new(
         replica: Replica,
-        inbox: Receiver<RaftInput>,
+        inbox: Inbox<RaftInput>,
         outbox: Outbox,
         shared: Arc<Shared>,
         clock: EntryClock,
@@ -135,6 +138,8 @@ impl RaftThread {
             replay: None,
             behind_replay: VecDeque::new(),
             caught_up: false,
+            append_last: 0,
+            durable_last: 0,
         }
     }
 
@@ -142,10 +147,10 @@ impl RaftThread {
         self.replica.tick(0);
         self.carry_out();
         loop {
-            let first = match self.inbox.recv_timeout(self.sleep()) {
+            let first = match self.inbox.recv_deadline(Instant::now() + self.sleep()) {
                 Ok(input) => Some(input),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return self.stop(),
+                Err(Quiet::Timeout) => None,
+                Err(Quiet::Disconnected) => return self.stop(),
             };
             self.replica.tick(self.now_ms());
             let mut next = first;
@@ -157,13 +162,15 @@ impl RaftThread {
                 self.take(input);
                 taken += 1;
                 if taken < ROUND_INPUTS_MAX {
-                    next = self.inbox.try_recv().ok();
+                    next = self.inbox.try_recv();
                 }
             }
             self.replica.applied(self.shared.applied.get());
             self.propose_held();
             self.carry_out();
             self.ask_for_applied();
+            // While the disk works, proposals gather: they share the next sync, and this thread sleeps on.
+            self.inbox.set_busy(&self.shared.syncing, self.append_last > self.durable_last);
         }
     }
 
@@ -195,6 +202,7 @@ impl RaftThread {
             RaftInput::Snapshot { trailing, done } => self.send_applier(ApplierInput::Snapshot { trailing, done }),
             RaftInput::Durable { seq, last, log_bytes } => {
                 self.log.bytes = log_bytes;
+                self.durable_last = seq;
                 self.replica.durable(seq, last);
             }
             RaftInput::Entries(entries) => self.replayed(entries),
@@ -272,6 +280,7 @@ impl RaftThread {
     fn carry_out(&mut self) {
         let mut effects = self.replica.take_effects();
         if let Some(append) = effects.append.take() {
+            self.append_last = append.seq;
             self.outbox.send_wal(WalInput::Append(append));
         }
         if let Some(range) = effects.committed_in_log {

@@ -4,9 +4,9 @@
 //! It never decides anything, and a failed write or sync ends the process: the kernel may already have dropped the
 //! pages, and a second sync would lie.
 
+use super::inbox::{Inbox, InboxSender};
 use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
-use crossbeam_channel::{Receiver, Sender};
 use raft::wal::{Batch, Wal};
 use raft::{Append, Index, LogId, LogRange};
 
@@ -31,13 +31,13 @@ pub enum WalInput {
 /// See the module.
 pub struct WalThread {
     pub wal: Wal,
-    pub inbox: Receiver<WalInput>,
-    pub raft_tx: Sender<RaftInput>,
+    pub inbox: Inbox<WalInput>,
+    pub raft_tx: InboxSender<RaftInput>,
 }
 
 impl WalThread {
     pub fn run(mut self) {
-        while let Ok(first) = self.inbox.recv() {
+        while let Some(first) = self.inbox.recv() {
             let mut next = Some(first);
             let mut unsynced = None;
             let mut stop = false;
@@ -55,7 +55,7 @@ impl WalThread {
                         break;
                     }
                 }
-                next = self.inbox.try_recv().ok();
+                next = self.inbox.try_recv();
             }
             if let Some((seq, last)) = unsynced {
                 self.sync(seq, last);
