@@ -64,6 +64,7 @@ pub mod config;
 pub mod coordinator;
 pub mod db;
 pub mod http;
+pub mod limits;
 pub mod logging;
 pub mod node;
 pub mod queue;
