@@ -238,6 +238,9 @@ impl Writer {
     /// Sets clock and connection state to what an entry may know.
     fn begin_entry(&mut self, command: &Command, progress: Progress) -> Result<(), Fatal> {
         self.record.time_us = self.record.time_us.max(command.unix_time_us);
+        if self.record.created_us == 0 {
+            self.record.created_us = self.record.time_us;
+        }
         let resumed = progress.statements > 0;
         self.connection.set_last_insert_rowid(if resumed { progress.last_insert_rowid } else { NO_ROWID });
         context::with(|c| {
@@ -283,7 +286,9 @@ impl Writer {
             return Ok(());
         }
         let sql = format!("PRAGMA optimize({})", mask | ALL_TABLES);
-        self.connection.execute(&sql).map_err(|error| Fatal::sqlite("optimizing", &error))
+        self.connection.execute(&sql).map_err(|error| Fatal::sqlite("optimizing", &error))?;
+        self.record.optimize_us = self.record.time_us;
+        Ok(())
     }
 
     /// Rebuilds the database file, outside of any transaction. Doing it again changes nothing. Gives SQLite's message

@@ -28,6 +28,10 @@ pub struct Record {
     pub rows_affected: i64,
     /// When the database was last rebuilt (the entry's time); 0 = never.
     pub vacuum_us: i64,
+    /// When planner statistics were last gathered (the entry's time); 0 = never.
+    pub optimize_us: i64,
+    /// The time of the first command; 0 before it.
+    pub created_us: i64,
     /// How much of the entry after `applied` is done already; nothing for nearly all entries.
     pub progress: Progress,
 }
@@ -61,6 +65,8 @@ impl Record {
         put(&self.last_insert_id.to_le_bytes());
         put(&self.rows_affected.to_le_bytes());
         put(&self.vacuum_us.to_le_bytes());
+        put(&self.optimize_us.to_le_bytes());
+        put(&self.created_us.to_le_bytes());
         put(&self.progress.statements.to_le_bytes());
         put(&self.progress.last_insert_rowid.to_le_bytes());
         put(&self.progress.total_changes.to_le_bytes());
@@ -86,6 +92,8 @@ impl Record {
             last_insert_id: i64::from_le_bytes(take(&mut rest)),
             rows_affected: i64::from_le_bytes(take(&mut rest)),
             vacuum_us: i64::from_le_bytes(take(&mut rest)),
+            optimize_us: i64::from_le_bytes(take(&mut rest)),
+            created_us: i64::from_le_bytes(take(&mut rest)),
             progress: Progress {
                 statements: u64::from_le_bytes(take(&mut rest)),
                 last_insert_rowid: i64::from_le_bytes(take(&mut rest)),
@@ -119,6 +127,8 @@ impl Record {
             last_insert_id: 0,
             rows_affected: 0,
             vacuum_us: 0,
+            optimize_us: 0,
+            created_us: 0,
             progress: Progress::default(),
         };
         let failed = |error| Fatal::sqlite("creating the applied row", &error);
@@ -188,6 +198,8 @@ mod tests {
             last_insert_id: i64::MIN,
             rows_affected: 3,
             vacuum_us: 4,
+            optimize_us: 8,
+            created_us: 9,
             progress: Progress { statements: 5, last_insert_rowid: 6, total_changes: 7 },
         };
         assert_eq!(Record::decode(&record.encode()), Ok(record));

@@ -4,7 +4,7 @@
 //! row, written in the same transaction as the entries). Nothing else decides, so nothing else can contradict them.
 
 use super::applied::AppliedIndex;
-use super::applier_thread::{APPLIER_INBOX_MAX, ApplierThread, CompactionPolicy, now_us};
+use super::applier_thread::{APPLIER_INBOX_MAX, ApplierThread, CompactionPolicy};
 use super::clock::EntryClock;
 use super::handle::{NodeHandle, Shared};
 use super::inbox::inbox;
@@ -372,8 +372,8 @@ fn shared(writer: &Writer, members: Vec<MemberStatus>) -> Result<Shared, OpenErr
         last_entry_time_us: AtomicI64::new(applied.time_us),
         changed_index: AtomicU64::new(applied.changed.0),
         last_vacuum_us: AtomicI64::new(applied.vacuum_us),
-        last_optimize_us: AtomicI64::new(0),
-        created_us: now_us(),
+        last_optimize_us: AtomicI64::new(applied.optimize_us),
+        created_us: AtomicI64::new(applied.created_us),
         strong_read_term: AtomicU64::new(0),
         caught_up: AtomicBool::new(false),
         syncing: AtomicBool::new(false),
