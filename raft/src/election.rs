@@ -6,7 +6,7 @@ use crate::message::Message;
 use crate::quorum::Tally;
 use crate::replica::{Replica, Sender, StepError};
 use crate::role::{Following, Leading, Poll, Role};
-use crate::{EntryKind, LogId, Term};
+use crate::{EntryKind, Index, LogId, Term};
 use std::sync::Arc;
 
 impl Replica {
@@ -186,7 +186,8 @@ impl Replica {
         match message {
             // Tells a deposed leader, and one that cannot know that this node has seen a higher term.
             Message::Append { .. } | Message::Heartbeat { .. } => {
-                let reply = Message::HeartbeatReply { term: self.hard.term, round: 0, accepted: crate::Index(0) };
+                let none = Index(0);
+                let reply = Message::HeartbeatReply { term: self.hard.term, round: 0, accepted: none, matched: none };
                 self.send(sender, reply);
             }
             Message::Vote { .. } => {

@@ -154,7 +154,8 @@ impl Replica {
         }
         let Role::Follower(following) = &self.role else { return Ok(()) };
         let accepted = following.verified;
-        self.send(sender, Message::HeartbeatReply { term: self.hard.term, round, accepted });
+        let matched = accepted.min(self.ledger.durable());
+        self.send(sender, Message::HeartbeatReply { term: self.hard.term, round, accepted, matched });
         Ok(())
     }
 

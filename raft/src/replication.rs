@@ -149,6 +149,10 @@ impl Replica {
         }
         peer.hearing.contact_ms = now_ms;
         if peer.acknowledge(matched, now_ms) {
+            // A snapshot has arrived though nobody said so.
+            if peer.state == PeerState::Snapshot && matched >= self.log.purged_to().index {
+                peer.probe_from(matched.next());
+            }
             self.advance_commit();
             self.after_acknowledgement(sender);
         }
@@ -200,17 +204,17 @@ impl Replica {
         if accepted > last || round > highest_round {
             return Err(StepError::Malformed("answers what was never sent"));
         }
-        peer.hearing.contact_ms = now_ms;
         peer.hearing.round = peer.hearing.round.max(round);
         peer.accept(accepted, now_ms);
         let waited_ms = now_ms - peer.hearing.moved_ms;
         match peer.state {
             PeerState::Probe { sent: true } if waited_ms >= resend_ms => peer.state = PeerState::Probe { sent: false },
-            // It lives, entries are on their way, and it has taken none of them for a while: they were lost. (If it
-            // has taken all and only its disk is slow, there is nothing to send again.)
-            PeerState::Replicate if peer.hearing.accepted.next() < peer.next && waited_ms >= 2 * resend_ms => {
+            // It lives, entries are on their way, and it says it has not taken them all though nothing has moved for
+            // a while: messages were lost, or it was restarted and must see again where the logs agree. (If it has
+            // taken all and only its disk is slow, there is nothing to send again.)
+            PeerState::Replicate if accepted.next() < peer.next && waited_ms >= 2 * resend_ms => {
                 peer.hearing.moved_ms = now_ms;
-                peer.probe_from(peer.hearing.accepted.next());
+                peer.probe_from(accepted.next());
             }
             _ => {}
         }
