@@ -379,9 +379,8 @@ impl Cluster {
                 continue;
             }
             if let Some(replica) = &mut self.nodes[to].replica {
-                match replica.step(envelope) {
-                    Err(StepError::Malformed(why)) => panic!("a correct peer sent something malformed: {why}"),
-                    Ok(()) | Err(_) => {}
+                if let Err(StepError::Malformed(why)) = replica.step(envelope) {
+                    panic!("a correct peer sent something malformed: {why}");
                 }
             }
         }
