@@ -67,7 +67,7 @@ pub struct Limits {
     pub batch_bytes_max: u64,
     /// Appended but not yet acknowledged, for each peer.
     pub in_flight_bytes_max: u64,
-    /// A leader refuses proposals (`ProposeError::Busy`) while this much is not committed.
+    /// A leader refuses proposals (`ProposeError::Busy`) while this much is not committed and handed over.
     pub uncommitted_bytes_max: u64,
     /// Committed entries that are handed over and not yet applied: bounds the applier's inbox.
     pub unapplied_bytes_max: u64,

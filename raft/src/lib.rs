@@ -2,14 +2,16 @@
 //!
 //! Reading order: [`types`] (the vocabulary), [`message`] and [`effects`] (what goes in and out), [`replica`] (the
 //! state machine's frame and its invariants), then by topic: `election`, `follower`, `replication`, `reads`,
-//! `transfer`, `change`, `catchup`; below them `role`, `progress`, `tail`, `ledger`, `quorum`, `clock`.
+//! `transfer`, `change`, `catchup`; below them `role`, `progress`, `tail`, `ledger`, `quorum`, `clock`. Beside it:
+//! [`wal`] (the log on disk) over [`disk`] (the one IO seam).
 //!
-//! What is deliberately absent: threads, sockets, clocks, randomness, async, hash maps.
+//! What is deliberately absent from the replica: threads, sockets, clocks, randomness, async, hash maps.
 
 mod catchup;
 mod change;
 mod clock;
 pub mod config;
+pub mod disk;
 pub mod effects;
 mod election;
 mod follower;
@@ -25,6 +27,8 @@ mod role;
 mod tail;
 mod transfer;
 pub mod types;
+mod view;
+pub mod wal;
 
 pub use catchup::{SnapshotError, SnapshotMeta};
 pub use change::{Change, ChangeError};

@@ -483,7 +483,10 @@ impl Replica {
         if alone {
             self.log.release(durable.min(self.handover.handed), 0);
         }
-        self.log.release(durable, self.config.limits.tail_bytes_max);
+        // Somebody waits for the answer to what a leader has not handed over yet: it must not come back nameless from the
+        // log. `propose` bounds how much that is.
+        let until = if self.is_leader() { durable.min(self.handover.handed) } else { durable };
+        self.log.release(until, self.config.limits.tail_bytes_max);
     }
 
     /// The log has dropped its entries up to and with `to`.

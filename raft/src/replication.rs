@@ -72,7 +72,9 @@ impl Replica {
         if bytes as u64 > limits.entry_bytes_max {
             return Err(ProposeError::TooLarge { bytes_max: limits.entry_bytes_max });
         }
-        if self.log.bytes_between(self.commit, self.log.last().index) >= limits.uncommitted_bytes_max {
+        if self.log.bytes_between(self.commit.min(self.handover.handed), self.log.last().index)
+            >= limits.uncommitted_bytes_max
+        {
             return Err(ProposeError::Busy);
         }
         Ok(())

@@ -1,1 +1,128 @@
-//! coordinator.
+//! The one service layer: every front (HTTP, queue, peers) asks here, and nobody else talks to the node.
+//!
+//! Calls that may have to wait for the log take a continuation and return at once; the continuation runs on whatever
+//! thread has the answer and must neither block nor do real work (the HTTP front passes it on to a worker).
+
+pub mod admin;
+pub mod error;
+pub mod options;
+pub mod read;
+pub mod status;
+pub mod write;
+
+pub use crate::db::syntax::SyntaxChecker;
+pub use error::Error;
+pub use options::{Level, ReadOptions};
+pub use read::{PermitDone, ReadPermit};
+pub use status::StoreStatus;
+pub use write::{WriteDone, Written};
+
+use crate::command::{Request, Statement};
+use crate::db;
+use crate::node::NodeHandle;
+pub use crate::queue::QueueDone;
+use crate::queue::QueueHandle;
+use raft::Index;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// What the coordinator needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub data_dir: PathBuf,
+    /// Every read ends by then, so that no snapshot is held for ever.
+    pub read_timeout: Duration,
+}
+
+/// See the module. Shared as `Arc<Coordinator>`; answers from the first second, before the store is open.
+pub struct Coordinator {
+    settings: Settings,
+    node: OnceLock<NodeHandle>,
+    queue: OnceLock<QueueHandle>,
+}
+
+impl Coordinator {
+    pub fn new(settings: Settings) -> Self {
+        Coordinator { settings, node: OnceLock::new(), queue: OnceLock::new() }
+    }
+
+    /// The store is open: from here on requests are served.
+    pub fn attach_node(&self, node: NodeHandle) {
+        assert!(self.node.set(node).is_ok(), "a node is attached once");
+    }
+
+    pub fn attach_queue(&self, queue: QueueHandle) {
+        assert!(self.queue.set(queue).is_ok(), "a queue is attached once");
+    }
+
+    fn node(&self) -> Result<&NodeHandle, Error> {
+        self.node.get().ok_or(Error::StoreNotOpen)
+    }
+
+    /// This node leads and knows what it leads.
+    fn leading_node(&self) -> Result<&NodeHandle, Error> {
+        let node = self.node()?;
+        if node.is_leader() {
+            return Ok(node);
+        }
+        Err(if self.leader().is_some() { Error::NotLeader } else { Error::LeaderNotFound })
+    }
+
+    /// Refuses what may not even be looked at (spec 4.13): before leadership is asked for.
+    fn check_statements(statements: &[Statement]) -> Result<(), Error> {
+        match statements.iter().any(|s| db::is_disallowed_pragma(&s.sql)) {
+            true => Err(Error::DisallowedPragma),
+            false => Ok(()),
+        }
+    }
+
+    /// `/db/execute?queue`: takes statements for a later batch, in order. `done` runs exactly once: as soon as they are
+    /// taken, or, with `wait`, when their batch is written or `timeout` has passed. No statements with `wait` are a
+    /// barrier.
+    pub fn enqueue(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
+        // Refused here rather than in the batch, where it would take other clients' statements with it.
+        let queue = Self::check_statements(&statements).and_then(|()| self.queue.get().ok_or(Error::StoreNotOpen));
+        match queue {
+            Ok(queue) => queue.push(statements, wait, timeout, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    /// The last sequence number whose batch is written; 0 at first.
+    pub fn queue_sequence(&self) -> u64 {
+        self.queue.get().map_or(0, QueueHandle::written_sequence)
+    }
+
+    /// (node id, raft address) of the leader that this node knows.
+    pub fn leader(&self) -> Option<(String, String)> {
+        self.node.get()?.shared().leader.lock().clone()
+    }
+
+    /// Waits until this node has applied the leader's commit index (`/readyz?sync`).
+    pub fn wait_synced(&self, timeout: Duration) -> Result<(), Error> {
+        let node = self.node()?;
+        let goal = Index(node.shared().raft.lock().commit_index.max(1));
+        match node.wait_applied(goal, Instant::now() + timeout) {
+            true => Ok(()),
+            false => Err(Error::Request("timeout waiting for commit index".into())),
+        }
+    }
+
+    /// May this node serve: open, leader known, log known at start applied.
+    pub fn is_ready(&self) -> bool {
+        let Some(node) = self.node.get() else { return false };
+        self.leader().is_some() && node.shared().caught_up.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// The store is open, ready or not.
+    pub fn is_open(&self) -> bool {
+        self.node.get().is_some()
+    }
+
+    /// Does every statement of this `/db/request` only read? Prepares them on a read-only connection.
+    pub fn only_reads(&self, request: &Request) -> Result<bool, Error> {
+        Self::check_statements(&request.statements)?;
+        self.node()?.readers().only_reads(request, None).map_err(Error::from)
+    }
+}

@@ -1,1 +1,37 @@
-//! SQLite.
+//! SQLite: the only place that names rusqlite.
+
+pub mod apply;
+pub mod authorizer;
+pub mod bind;
+pub mod build;
+pub mod clock;
+pub mod context;
+pub mod counting;
+pub mod dump;
+mod execute;
+pub mod fatal;
+pub mod functions;
+pub mod limits;
+pub mod pragma;
+pub mod random;
+mod reader;
+mod reader_rules;
+pub mod readers;
+pub mod record;
+pub mod rowids;
+pub mod sqlite;
+pub mod status;
+pub mod syntax;
+pub mod tokens;
+pub mod version;
+pub mod writer;
+
+pub use apply::{Item, Outcome};
+pub use fatal::Fatal;
+pub use pragma::is_disallowed_pragma;
+pub use readers::{ReadError, ReaderOptions, Readers};
+pub use status::DbStatus;
+pub use writer::{Applied, Writer, WriterOptions};
+
+#[cfg(test)]
+mod tests;

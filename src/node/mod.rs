@@ -1,1 +1,21 @@
-//! node.
+//! One replica as threads: the raft thread decides, the WAL thread makes it durable, the applier runs it.
+//!
+//! Reading order: [`handle`] (the only door in), [`raft_thread`], [`wal_thread`], [`applier_thread`], [`open`] (start and
+//! recovery). The crossings between them are bounded channels; who may wait for whom is drawn in `lib.rs`.
+
+pub mod applied;
+pub mod applier_thread;
+pub mod clock;
+pub mod handle;
+pub mod inbox;
+pub mod maintenance;
+pub mod open;
+pub mod outbox;
+pub mod pending;
+pub mod raft_thread;
+pub mod spawn;
+pub mod wal_thread;
+
+pub use handle::{ApplyDone, NodeError, NodeHandle};
+pub use maintenance::{Maintenance, MaintenanceOptions};
+pub use open::{Node, NodeOptions};

@@ -1,0 +1,76 @@
+//! Why a request as a whole was not served. SQL errors are results, not these.
+
+use crate::node::NodeError;
+use std::fmt;
+
+/// One table in `http/` maps these to status codes; `Display` gives the text that clients match on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// No leader is known.
+    LeaderNotFound,
+    /// Another node leads: its API URL, for a caller that asked for a redirect.
+    Redirect {
+        leader_url: String,
+    },
+    NotLeader,
+    StoreNotOpen,
+    StoreNotReady,
+    StaleRead,
+    DisallowedPragma,
+    /// Leadership went while the entry was under way: it may or may not be applied.
+    LeadershipLost,
+    /// The inbox of the raft thread stayed full for `-raft-apply-timeout`.
+    EnqueueTimeout,
+    /// The state machine did not reach this index in time.
+    FsmTimeout {
+        index: u64,
+    },
+    /// The deadline passed before a statement ran.
+    DeadlineExceeded,
+    QueueWaitTimeout,
+    QueueClosed,
+    NotEnoughNodes,
+    /// The node named as the next leader leads already.
+    AlreadyLeader,
+    /// The node named is no member.
+    NodeNotFound,
+    /// `COMMIT` failed, or another failure of the whole request; the text is SQLite's or ours.
+    Request(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::LeaderNotFound => f.write_str("leader not found"),
+            Error::Redirect { leader_url } => write!(f, "leader is at {leader_url}"),
+            Error::NotLeader => f.write_str("not leader"),
+            Error::StoreNotOpen => f.write_str("store not open"),
+            Error::StoreNotReady => f.write_str("store not ready"),
+            Error::StaleRead => f.write_str("stale read"),
+            Error::DisallowedPragma => f.write_str("disallowed pragma"),
+            Error::LeadershipLost => f.write_str("leadership lost while committing log"),
+            Error::EnqueueTimeout => f.write_str("timed out enqueuing operation"),
+            Error::FsmTimeout { index } => write!(f, "index {index}: timeout waiting for fsm"),
+            Error::DeadlineExceeded => f.write_str("context deadline exceeded"),
+            Error::QueueWaitTimeout => f.write_str("queue wait timeout"),
+            Error::QueueClosed => f.write_str("queue is closed"),
+            Error::NotEnoughNodes => f.write_str("cannot find peer"),
+            Error::AlreadyLeader => f.write_str("cannot step down to the current Leader"),
+            Error::NodeNotFound => f.write_str("node not found in cluster"),
+            Error::Request(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<NodeError> for Error {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::NotLeader => Error::NotLeader,
+            NodeError::LeadershipLost => Error::LeadershipLost,
+            NodeError::EnqueueTimeout => Error::EnqueueTimeout,
+            NodeError::Stopped | NodeError::TooLarge { .. } => Error::Request(error.to_string()),
+        }
+    }
+}

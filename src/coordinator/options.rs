@@ -1,0 +1,31 @@
+//! How a request wants to be served.
+
+use std::time::Duration;
+
+/// Read consistency (spec: `level`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    None,
+    #[default]
+    Weak,
+    Linearizable,
+    Strong,
+    Auto,
+}
+
+/// Options common to execute, query and request; those that do not apply are ignored.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    pub level: Level,
+    /// Zero: off.
+    pub freshness: Duration,
+    pub freshness_strict: bool,
+    pub linearizable_timeout: Duration,
+    /// Limit of each network operation when forwarding.
+    pub timeout: Duration,
+    /// Limit of the SQL's execution; zero: none.
+    pub db_timeout: Duration,
+    pub retries: u32,
+    /// Answer where the leader is instead of forwarding.
+    pub redirect: bool,
+}

@@ -1,0 +1,61 @@
+//! Writes: through the log, answered when applied here.
+
+use super::{Coordinator, Error, ReadOptions};
+use crate::command::{Action, Request, StatementResult};
+use crate::node::handle::{Applied, ApplyDone};
+use raft::Index;
+use std::time::Duration;
+
+/// What a write or a logged request came to.
+pub struct Written {
+    pub results: Vec<StatementResult>,
+    pub raft_index: Index,
+}
+
+/// Called exactly once, on any thread.
+pub type WriteDone = Box<dyn FnOnce(Result<Written, Error>) + Send>;
+
+/// `db_timeout` for a write becomes this many steps of SQLite's virtual machine for each millisecond, before it is
+/// logged: every replica then stops at the same step, whatever its clock (spec 4.10 [Q]). About what a small
+/// machine executes in that time; a fast one takes less.
+const VM_STEPS_PER_MS: u64 = 20_000;
+
+impl Coordinator {
+    /// `/db/execute`: through the log.
+    pub fn execute(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.write(request, options, Action::Execute, done);
+    }
+
+    /// `/db/request` that has a write in it, or is asked for at level strong: through the log.
+    pub fn request(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.write(request, options, Action::Request, done);
+    }
+
+    fn write(&self, mut request: Request, options: &ReadOptions, action: fn(Request) -> Action, done: WriteDone) {
+        let node = match Self::check_statements(&request.statements).and_then(|()| self.leading_node()) {
+            Ok(node) => node,
+            Err(error) => return done(Err(error)),
+        };
+        request.vm_steps_max = vm_steps(options.db_timeout);
+        node.propose(action(request), answer(done));
+    }
+}
+
+/// Turns the node's answer into the coordinator's.
+fn answer(done: WriteDone) -> ApplyDone {
+    Box::new(move |applied| {
+        done(applied.map_err(Error::from).and_then(|Applied { id, outcome }| match outcome.request_error {
+            Some(text) => Err(Error::Request(text)),
+            None => Ok(Written { results: outcome.results, raft_index: id.index }),
+        }))
+    })
+}
+
+/// 0 means no limit, as in the flag's grammar: zero or negative.
+fn vm_steps(db_timeout: Duration) -> u64 {
+    if db_timeout.is_zero() {
+        return 0;
+    }
+    let steps = db_timeout.as_micros() * u128::from(VM_STEPS_PER_MS) / 1000;
+    u64::try_from(steps).unwrap_or(u64::MAX).max(1)
+}

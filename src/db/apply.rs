@@ -1,0 +1,305 @@
+//! What one log entry does to the database, and what its clients get to see.
+//!
+//! Applier thread only. Everything here must come out the same on every node and however entries are grouped, so it
+//! may depend on the entry and on the database, and on nothing else.
+//!
+//! An entry is first tried inside the transaction of its batch. Where it turns out that it cannot be (it ends the
+//! transaction, needs none, or has to be undone in part), it is applied alone: statement by statement, each in a
+//! transaction that also records how far it came, so that a crash in between repeats nothing.
+
+use super::context;
+use super::fatal::{Fatal, is_machine_failure};
+use super::functions::NO_ROWID;
+use super::record::{self, Progress};
+use super::writer::{Writer, run};
+use crate::command::{Action, Command, Request, StatementResult};
+use raft::LogId;
+use std::sync::Arc;
+
+/// What a log entry holds for the state machine.
+#[derive(Clone, Debug)]
+pub enum Item {
+    Command(Command),
+    /// A leader's first entry; only moves the applied index.
+    Noop,
+    /// A membership configuration, opaque here; kept with the applied index.
+    Membership(Arc<[u8]>),
+}
+
+/// What an entry came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// One for each SQL string that was reached, in order.
+    pub results: Vec<StatementResult>,
+    /// The request failed as a whole (COMMIT was impossible), and nothing of it remains; `results` is empty then.
+    pub request_error: Option<String>,
+}
+
+pub(super) const TEXT_FOREIGN_KEY: &str = "FOREIGN KEY constraint failed";
+
+/// One entry under way.
+pub(super) struct Run<'a> {
+    pub index: u64,
+    pub seed: u64,
+    pub request: &'a Request,
+    /// Statements that only read answer rows too.
+    pub rows_from_reads: bool,
+    /// Not in the batch's transaction.
+    pub alone: bool,
+    /// SQL statements met so far, those inside strings counted one by one.
+    pub statements: u64,
+    /// As many of them were done before a crash.
+    pub done_before: u64,
+    /// Memory of the rows collected so far.
+    pub result_bytes: usize,
+    /// A statement that sets `changes()` has run.
+    pub changes_set: bool,
+    /// Planner statistics may have changed.
+    pub statistics: bool,
+    /// `sqlite_sequence` was written by name.
+    pub sequence: bool,
+    /// `PRAGMA defer_foreign_keys` is in force.
+    pub deferral: bool,
+}
+
+/// How a SQL string ended.
+pub(super) enum End {
+    /// Nothing to run and nothing to say: the string is empty.
+    Nothing,
+    Result(StatementResult),
+    /// Its error is the last thing that happens to it.
+    Failed(StatementResult),
+    /// The entry must be applied alone; nothing of it may remain.
+    NeedsAlone,
+}
+
+impl<'a> Run<'a> {
+    fn new(id: LogId, seed: u64, request: &'a Request, rows_from_reads: bool, alone: bool) -> Run<'a> {
+        Run {
+            index: id.index.0,
+            seed,
+            request,
+            rows_from_reads,
+            alone,
+            statements: 0,
+            done_before: 0,
+            result_bytes: 0,
+            changes_set: false,
+            statistics: false,
+            sequence: false,
+            deferral: false,
+        }
+    }
+
+    /// Each statement is a scope of its own for `changes()`, so that a crash between two of them changes nothing.
+    pub fn stands_alone(&self) -> bool {
+        self.alone && !self.request.transaction
+    }
+}
+
+impl Writer {
+    /// Applies an entry inside the open transaction. `None`: it must be applied alone, and the caller rolls back.
+    pub(super) fn apply_in_group(&mut self, id: LogId, item: &Item) -> Result<Option<Outcome>, Fatal> {
+        let outcome = match item {
+            Item::Noop => Outcome::default(),
+            Item::Membership(bytes) => {
+                record::write_membership(&self.connection, bytes)?;
+                Outcome::default()
+            }
+            Item::Command(command) => {
+                self.begin_entry(command, Progress::default())?;
+                match &command.action {
+                    Action::Barrier => Outcome::default(),
+                    Action::Vacuum | Action::Optimize { .. } => return Ok(None),
+                    Action::Execute(request) | Action::Request(request) => {
+                        let rows_from_reads = matches!(command.action, Action::Request(_));
+                        let mut entry = Run::new(id, command.seed, request, rows_from_reads, false);
+                        let Some(outcome) = self.run_in_group(&mut entry)? else { return Ok(None) };
+                        self.end_entry(&entry)?;
+                        self.record.changed = id.index;
+                        outcome
+                    }
+                }
+            }
+        };
+        self.record.applied = id;
+        Ok(Some(outcome))
+    }
+
+    fn run_in_group(&mut self, entry: &mut Run<'_>) -> Result<Option<Outcome>, Fatal> {
+        if entry.request.transaction {
+            run(&mut self.own.savepoint, "setting a savepoint")?;
+        }
+        let Some((mut outcome, mut failed)) = self.run_strings(entry)? else { return Ok(None) };
+        if !entry.request.transaction {
+            return Ok(Some(outcome));
+        }
+        if !failed && self.violates_foreign_keys() {
+            failed = true;
+            outcome = Outcome { results: Vec::new(), request_error: Some(TEXT_FOREIGN_KEY.to_owned()) };
+        }
+        if failed {
+            self.roll_back_to_savepoint()?;
+        }
+        run(&mut self.own.release, "releasing a savepoint")?;
+        Ok(Some(outcome))
+    }
+
+    /// Runs the request's strings in order; all of them, or up to the first error when they are one transaction. Says
+    /// also whether it stopped at an error. `None`: the entry must be applied alone.
+    fn run_strings(&mut self, entry: &mut Run<'_>) -> Result<Option<(Outcome, bool)>, Fatal> {
+        let mut outcome = Outcome::default();
+        let request = entry.request;
+        for statement in &request.statements {
+            match self.run_string(entry, statement)? {
+                End::Nothing => {}
+                End::Result(result) => outcome.results.push(result),
+                End::Failed(error) => {
+                    outcome.results.push(error);
+                    if request.transaction {
+                        return Ok(Some((outcome, true)));
+                    }
+                }
+                End::NeedsAlone => {
+                    assert!(!entry.alone, "an entry that is alone needs nothing more");
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some((outcome, false)))
+    }
+
+    /// Applies an entry in transactions of its own. No transaction is open before and after.
+    pub(super) fn apply_alone(&mut self, id: LogId, item: &Item) -> Result<Outcome, Fatal> {
+        let Item::Command(command) = item else {
+            return Err(Fatal::new(format!("entry {id} holds no SQL, yet could not be applied in a transaction")));
+        };
+        let progress = self.record.progress;
+        let mut statistics = false;
+        self.begin_entry(command, progress)?;
+        let outcome = match &command.action {
+            Action::Execute(request) | Action::Request(request) => {
+                let rows_from_reads = matches!(command.action, Action::Request(_));
+                let mut entry = Run::new(id, command.seed, request, rows_from_reads, true);
+                entry.done_before = progress.statements;
+                let outcome =
+                    if request.transaction { self.run_transaction(&mut entry)? } else { self.run_alone(&mut entry)? };
+                self.end_entry(&entry)?;
+                statistics = entry.statistics;
+                outcome
+            }
+            Action::Vacuum => {
+                let request_error = self.vacuum()?;
+                run(&mut self.own.begin, "beginning a transaction")?;
+                Outcome { results: Vec::new(), request_error }
+            }
+            Action::Optimize { mask } => {
+                run(&mut self.own.begin, "beginning a transaction")?;
+                self.optimize(*mask)?;
+                statistics = true;
+                Outcome::default()
+            }
+            Action::Barrier => {
+                return Err(Fatal::new(format!("entry {id} could not be applied in a transaction")));
+            }
+        };
+        self.record.changed = id.index;
+        self.record.applied = id;
+        self.record.progress = Progress::default();
+        self.commit("committing an entry")?;
+        if statistics {
+            self.forget_statistics()?;
+        }
+        Ok(outcome)
+    }
+
+    /// A request without `transaction`, each statement in a transaction of its own. Leaves a fresh one open.
+    fn run_alone(&mut self, entry: &mut Run<'_>) -> Result<Outcome, Fatal> {
+        let (outcome, _) = self.run_strings(entry)?.expect("checked in run_strings");
+        run(&mut self.own.begin, "beginning a transaction")?;
+        Ok(outcome)
+    }
+
+    /// A request with `transaction`. Leaves a transaction open: its own, or a fresh one when that was rolled back.
+    fn run_transaction(&mut self, entry: &mut Run<'_>) -> Result<Outcome, Fatal> {
+        run(&mut self.own.begin, "beginning a transaction")?;
+        let (mut outcome, mut failed) = self.run_strings(entry)?.expect("checked in run_strings");
+        if !failed && self.violates_foreign_keys() {
+            failed = true;
+            outcome = Outcome { results: Vec::new(), request_error: Some(TEXT_FOREIGN_KEY.to_owned()) };
+        }
+        if failed {
+            self.roll_back()?;
+            run(&mut self.own.begin, "beginning a transaction")?;
+        }
+        Ok(outcome)
+    }
+
+    /// Sets clock and connection state to what an entry may know.
+    fn begin_entry(&mut self, command: &Command, progress: Progress) -> Result<(), Fatal> {
+        self.record.time_us = self.record.time_us.max(command.unix_time_us);
+        let resumed = progress.statements > 0;
+        self.connection.set_last_insert_rowid(if resumed { progress.last_insert_rowid } else { NO_ROWID });
+        context::with(|c| {
+            c.now_us.set(Some(self.record.time_us));
+            c.total_changes_base.set(self.connection.total_changes() - progress.total_changes);
+        });
+        if self.scope_changes && !self.connection.is_autocommit() {
+            run(&mut self.own.touch, "resetting changes()")?;
+        }
+        if context::with(|c| !c.full_tables.borrow().is_empty()) {
+            super::rowids::prune(&self.connection)?;
+        }
+        Ok(())
+    }
+
+    /// Undoes what an entry's statements may leave in the connection.
+    fn end_entry(&mut self, entry: &Run<'_>) -> Result<(), Fatal> {
+        if entry.deferral {
+            self.forget_deferral()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn forget_deferral(&mut self) -> Result<(), Fatal> {
+        let reset = self.connection.execute("PRAGMA defer_foreign_keys = OFF");
+        reset.map_err(|error| Fatal::sqlite("resetting defer_foreign_keys", &error))
+    }
+
+    /// Makes SQLite read schema and statistics anew: what the planner knows must be what stands in the database, as on
+    /// a node that was just opened. Only between transactions, because virtual tables may hold unwritten data.
+    pub(super) fn forget_statistics(&mut self) -> Result<(), Fatal> {
+        assert!(self.connection.is_autocommit(), "the schema is not dropped inside a transaction");
+        self.cache.clear();
+        let reset = self.connection.execute("PRAGMA writable_schema = RESET");
+        reset.map_err(|error| Fatal::sqlite("reloading statistics", &error))
+    }
+
+    /// `PRAGMA optimize` that looks at all tables rather than at those this connection happened to use.
+    pub(super) fn optimize(&mut self, mask: u32) -> Result<(), Fatal> {
+        const DEBUG_MODE: u32 = 1;
+        const ALL_TABLES: u32 = 0x10000;
+        if mask & DEBUG_MODE != 0 {
+            return Ok(());
+        }
+        let sql = format!("PRAGMA optimize({})", mask | ALL_TABLES);
+        self.connection.execute(&sql).map_err(|error| Fatal::sqlite("optimizing", &error))
+    }
+
+    /// Rebuilds the database file, outside of any transaction. Doing it again changes nothing. Gives SQLite's message
+    /// when the content (say, a virtual table) stands against it, which it then does on every node.
+    fn vacuum(&mut self) -> Result<Option<String>, Fatal> {
+        match self.connection.execute("VACUUM") {
+            Ok(()) => {
+                self.record.vacuum_us = self.record.time_us;
+                Ok(None)
+            }
+            Err(error) if is_machine_failure(&error) => Err(Fatal::sqlite("rebuilding the database", &error)),
+            Err(error) => Ok(Some(error.text)),
+        }
+    }
+
+    pub(super) fn violates_foreign_keys(&self) -> bool {
+        self.foreign_keys && self.connection.has_deferred_violations()
+    }
+}

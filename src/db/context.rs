@@ -1,0 +1,114 @@
+//! What SQLite's callbacks need to know while a statement runs: the entry's clock and random numbers, on whose behalf
+//! SQL is compiled, and what was noticed on the way.
+//!
+//! One per thread, because callbacks run on the thread that steps. The applier fills it around each statement; on all
+//! other threads it stays at its defaults (real time, internal authority unless set).
+
+use super::random::Random;
+use std::cell::{Cell, RefCell};
+
+/// On whose behalf SQL is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// Our own SQL: everything is allowed.
+    Internal,
+    /// A client's statement.
+    Client,
+    /// VACUUM while it runs: SQLite attaches a nameless scratch database.
+    Vacuum,
+}
+
+/// What compiling a statement showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noticed {
+    /// `PRAGMA optimize` with this mask was asked for.
+    pub optimize: Option<u32>,
+    /// Planner statistics are written (ANALYZE, or DML on `sqlite_stat*`).
+    pub statistics: bool,
+    /// `PRAGMA defer_foreign_keys` was set.
+    pub defer_foreign_keys: bool,
+    /// `sqlite_sequence` is written by name.
+    pub sequence: bool,
+    /// A virtual table is read.
+    pub reads_virtual: bool,
+    /// A virtual table is created, written or dropped.
+    pub writes_virtual: bool,
+    /// A table is created; something is selected. Both: CREATE TABLE AS SELECT.
+    pub creates_table: bool,
+    pub selects: bool,
+}
+
+impl Noticed {
+    pub const NOTHING: Noticed = Noticed {
+        optimize: None,
+        statistics: false,
+        defer_foreign_keys: false,
+        sequence: false,
+        reads_virtual: false,
+        writes_virtual: false,
+        creates_table: false,
+        selects: false,
+    };
+}
+
+pub struct Context {
+    /// The database's `now` in microseconds since the Unix epoch; `None`: the machine's.
+    pub now_us: Cell<Option<i64>>,
+    pub authority: Cell<Authority>,
+    /// Why the authorizer refused, when SQLite's own text would say too little.
+    pub refusal: Cell<Option<&'static str>>,
+    pub noticed: Cell<Noticed>,
+    /// The connection's `total_changes` when the entry began.
+    pub total_changes_base: Cell<i64>,
+    pub random: RefCell<Random>,
+    /// Pages in the WAL after the last commit.
+    pub wal_pages: Cell<u32>,
+    /// VM steps that the running statement may still take.
+    pub steps_left: Cell<u64>,
+    pub steps_exceeded: Cell<bool>,
+    /// See `rowids`: ordinary tables that (may) hold the largest rowid, and a digest of the rowids of other rows that
+    /// the running statement wrote into them; 0: none.
+    pub full_tables: RefCell<Vec<String>>,
+    pub suspect_digest: Cell<u64>,
+    /// The names of the database's virtual tables.
+    pub virtual_tables: RefCell<Vec<String>>,
+}
+
+thread_local! {
+    static CONTEXT: Context = const {
+        Context {
+            now_us: Cell::new(None),
+            authority: Cell::new(Authority::Internal),
+            refusal: Cell::new(None),
+            noticed: Cell::new(Noticed::NOTHING),
+            total_changes_base: Cell::new(0),
+            random: RefCell::new(Random::new([0; 8])),
+            steps_left: Cell::new(0),
+            wal_pages: Cell::new(0),
+            steps_exceeded: Cell::new(false),
+            full_tables: RefCell::new(Vec::new()),
+            suspect_digest: Cell::new(0),
+            virtual_tables: RefCell::new(Vec::new()),
+        }
+    };
+}
+
+/// Runs `f` on this thread's context.
+pub fn with<T>(f: impl FnOnce(&Context) -> T) -> T {
+    CONTEXT.with(f)
+}
+
+/// Gives the thread an authority until dropped; then the one before comes back.
+pub struct As(Authority);
+
+impl As {
+    pub fn new(authority: Authority) -> As {
+        As(with(|c| c.authority.replace(authority)))
+    }
+}
+
+impl Drop for As {
+    fn drop(&mut self) {
+        with(|c| c.authority.set(self.0));
+    }
+}

@@ -1,0 +1,473 @@
+//! Runs the SQL strings of an entry, statement by statement.
+//!
+//! Applier thread only; see `apply` for the rules. A client's SQL error is a result, a failure of the machine is fatal:
+//! the line between the two is drawn in `Writer::sql_error` and nowhere else.
+
+use super::apply::{End, Run, TEXT_FOREIGN_KEY};
+use super::bind::{BindError, Binder};
+use super::context::{self, As, Authority, Noticed};
+use super::fatal::{Fatal, is_machine_failure};
+use super::functions::NO_ROWID;
+use super::limits::ENTRY_RESULT_BYTES_MAX;
+use super::random::Random;
+use super::record::Progress;
+use super::rowids;
+use super::sqlite::{Cached, Connection, Error, Script, Statement, Step, code};
+use super::tokens::{self, Leading};
+use super::writer::{Meta, Writer, run};
+use crate::command::{self, Column, StatementResult, Value, ValueRef};
+use std::time::Instant;
+
+/// The progress handler counts in portions of this many VM steps.
+const STEPS_PER_PORTION: u64 = 100;
+
+const TEXT_WRITE_TIMEOUT: &str = "execute timeout";
+const TEXT_READ_TIMEOUT: &str = "query timeout";
+const TEXT_SAME_NAMES: &str = "too many columns of the same name: give them names";
+
+/// The rows of a statement that has columns.
+struct Rows {
+    columns: Vec<Column>,
+    rows: Vec<Vec<Value>>,
+}
+
+/// The connection's numbers before a statement that may have to be undone.
+struct Numbers {
+    total_changes: i64,
+    total_changes_base: i64,
+    last_insert_rowid: i64,
+    /// Last insert id and rows affected, as clients see them.
+    shown: (i64, i64),
+}
+
+/// How a statement ended.
+enum Ran {
+    Done(Option<Rows>),
+    /// The client's mistake, or a limit: the text, whether the statement only reads, and whether its effects are still
+    /// to be undone.
+    Failed {
+        text: String,
+        is_read: bool,
+        undo: bool,
+    },
+    NeedsAlone,
+}
+
+impl Ran {
+    fn failed(text: &str) -> Ran {
+        Ran::Failed { text: text.to_owned(), is_read: false, undo: false }
+    }
+}
+
+impl Writer {
+    /// Runs every statement of one string. The result is the rows of the last statement that has any, else the
+    /// numbers after the last statement; the first error ends the string.
+    pub(super) fn run_string(&mut self, entry: &mut Run<'_>, string: &command::Statement) -> Result<End, Fatal> {
+        if string.sql.is_empty() {
+            return Ok(End::Nothing);
+        }
+        let started = Instant::now();
+        let mut binder = match Binder::new(&string.parameters) {
+            Ok(binder) => binder,
+            Err(text) => return Ok(failed(text, false)),
+        };
+        let mut script = Script::new(&string.sql);
+        let mut any = false;
+        let mut rows = None;
+        loop {
+            let mut cached = match self.next_statement(entry, &mut script) {
+                Ok(Some(cached)) => cached,
+                Ok(None) => break,
+                Err(error) => return Ok(failed(self.sql_error(entry, error)?, false)),
+            };
+            any = true;
+            let ran = match binder.bind(&mut cached.statement) {
+                Ok(()) => self.run_statement(entry, &mut cached)?,
+                Err(BindError::Client(text)) => {
+                    Ran::Failed { text, is_read: entry.rows_from_reads && cached.meta.readonly, undo: false }
+                }
+                Err(BindError::Sqlite(error)) => Ran::failed(&self.sql_error(entry, error)?),
+            };
+            if cached.meta.ddl {
+                drop(cached);
+            } else {
+                self.cache.put(cached);
+            }
+            match ran {
+                Ran::Done(None) => {}
+                Ran::Done(some) => rows = some,
+                Ran::Failed { text, is_read, .. } => return Ok(failed(text, is_read)),
+                Ran::NeedsAlone => return Ok(End::NeedsAlone),
+            }
+        }
+        let time = started.elapsed().as_secs_f64();
+        Ok(End::Result(match rows {
+            Some(Rows { columns, rows }) => StatementResult::Rows { columns, rows, time },
+            None if any => StatementResult::Write {
+                last_insert_id: self.record.last_insert_id,
+                rows_affected: self.record.rows_affected,
+                time,
+            },
+            None => StatementResult::Write { last_insert_id: 0, rows_affected: 0, time },
+        }))
+    }
+
+    /// Takes the next statement from the script, with the authorizer watching.
+    fn next_statement(&mut self, entry: &Run<'_>, script: &mut Script<'_>) -> Result<Option<Cached<Meta>>, Error> {
+        let leading = tokens::leading(script.rest());
+        let _as = As::new(Authority::Client);
+        context::with(|c| {
+            c.refusal.set(None);
+            c.noticed.set(Noticed::NOTHING);
+        });
+        let limited = entry.request.vm_steps_max > 0;
+        let cache = if limited { &mut self.uncached } else { &mut self.cache };
+        cache.next(&self.connection, script, |statement| describe(statement, leading))
+    }
+
+    /// Runs one statement to its end, in the way that the entry's mode asks for.
+    fn run_statement(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>) -> Result<Ran, Fatal> {
+        let number = entry.statements;
+        entry.statements += 1;
+        if number < entry.done_before {
+            return Ok(Ran::Done(None));
+        }
+        let vacuums = cached.meta.leading == Leading::Vacuum && !entry.request.transaction;
+        let noticed = cached.meta.noticed;
+        let statistics = noticed.statistics || noticed.optimize.is_some();
+        entry.statistics |= statistics;
+        match entry.alone {
+            false if noticed.creates_table && noticed.selects => Ok(Ran::NeedsAlone),
+            // Virtual tables keep data unwritten until the commit, and their content shows where commits were.
+            false if vacuums || statistics || noticed.writes_virtual => Ok(Ran::NeedsAlone),
+            false => self.run_in_batch(entry, cached, number),
+            true if vacuums => self.run_vacuum(entry, cached, number),
+            true if entry.request.transaction => self.run_undoable(entry, cached, number),
+            true => self.run_committed(entry, cached, number),
+        }
+    }
+
+    /// The common case: inside the batch's transaction, without a savepoint. Whatever cannot be left to SQLite's own
+    /// rollback of a failed statement sends the entry away, to be applied alone.
+    fn run_in_batch(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>, number: u64) -> Result<Ran, Fatal> {
+        let ran = self.run_once(entry, cached, number)?;
+        let gone = self.connection.is_autocommit();
+        let chosen = context::with(|c| c.suspect_digest.get()) != 0;
+        let undo = matches!(ran, Ran::Failed { undo: true, .. }) && !entry.request.transaction;
+        let violated = !entry.request.transaction && self.violates_foreign_keys();
+        if gone || chosen || undo || violated {
+            return Ok(Ran::NeedsAlone);
+        }
+        Ok(ran)
+    }
+
+    /// One statement in a transaction of its own, which also records that it is done.
+    fn run_committed(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>, number: u64) -> Result<Ran, Fatal> {
+        run(&mut self.own.begin, "beginning a transaction")?;
+        let ran = self.run_undoable(entry, cached, number)?;
+        if self.connection.is_autocommit() {
+            run(&mut self.own.begin, "beginning a transaction")?;
+        }
+        self.commit_progress(entry)?;
+        if std::mem::take(&mut entry.statistics) {
+            self.forget_statistics()?;
+        }
+        Ok(ran)
+    }
+
+    /// Inside an open transaction, with a savepoint, so that the statement can be undone and tried again. The
+    /// transaction may be gone afterwards, but only when the statement failed.
+    fn run_undoable(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>, number: u64) -> Result<Ran, Fatal> {
+        if self.scope_changes && (!entry.changes_set || entry.stands_alone()) {
+            run(&mut self.own.touch, "resetting changes()")?;
+        }
+        let copies = cached.meta.noticed.creates_table && cached.meta.noticed.selects;
+        // Inside a transaction each savepoint would make virtual tables write out what they gathered so far. The one
+        // use of it there is the second run below, which takes a full table.
+        let full = context::with(|c| !c.full_tables.borrow().is_empty());
+        let undoable = full || !entry.request.transaction || !cached.meta.noticed.writes_virtual;
+        let before = self.numbers();
+        if undoable {
+            run(&mut self.own.savepoint, "setting a savepoint")?;
+            // Some virtual tables run SQL of their own on this occasion.
+            self.connection.set_last_insert_rowid(before.last_insert_rowid);
+        }
+        let mut ran = self.run_once(entry, cached, number)?;
+        let digest = context::with(|c| c.suspect_digest.get());
+        if digest != 0 {
+            // Did SQLite choose rowids at random? Then it chooses others the second time. Where there can be no second
+            // time (the transaction is gone), it counts as chosen: nothing random may decide between two answers.
+            let mut chosen = true;
+            if undoable && !self.connection.is_autocommit() {
+                self.roll_back_to_savepoint()?;
+                self.forget_changes_since(&before);
+                ran = self.run_once(entry, cached, number)?;
+                chosen = context::with(|c| c.suspect_digest.get()) != digest;
+            }
+            if chosen {
+                self.forget_changes_since(&before);
+                self.connection.set_last_insert_rowid(before.last_insert_rowid);
+                (self.record.last_insert_id, self.record.rows_affected) = before.shown;
+                ran = Ran::Failed { text: rowids::TEXT_FULL.to_owned(), is_read: false, undo: true };
+            }
+        }
+        if self.connection.is_autocommit() {
+            assert!(matches!(ran, Ran::Failed { .. }), "only a failing statement ends a transaction");
+            return Ok(ran);
+        }
+        if copies && matches!(ran, Ran::Done(_)) && random_names(&self.connection)? {
+            ran = Ran::Failed { text: TEXT_SAME_NAMES.to_owned(), is_read: false, undo: true };
+        }
+        if !entry.request.transaction && self.violates_foreign_keys() {
+            ran = Ran::Failed { text: TEXT_FOREIGN_KEY.to_owned(), is_read: false, undo: true };
+        }
+        if undoable {
+            if matches!(ran, Ran::Failed { undo: true, .. }) {
+                self.roll_back_to_savepoint()?;
+            }
+            run(&mut self.own.release, "releasing a savepoint")?;
+        }
+        Ok(ran)
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers {
+            total_changes: self.connection.total_changes(),
+            total_changes_base: context::with(|c| c.total_changes_base.get()),
+            last_insert_rowid: self.connection.last_insert_rowid(),
+            shown: (self.record.last_insert_id, self.record.rows_affected),
+        }
+    }
+
+    /// What was changed since then and undone does not count for `total_changes()`.
+    fn forget_changes_since(&self, before: &Numbers) {
+        let undone = self.connection.total_changes() - before.total_changes;
+        context::with(|c| c.total_changes_base.set(before.total_changes_base + undone));
+    }
+
+    /// VACUUM, which runs outside of transactions. After a crash before the progress is committed it runs once more,
+    /// which changes nothing.
+    fn run_vacuum(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>, number: u64) -> Result<Ran, Fatal> {
+        let ran = self.run_once(entry, cached, number)?;
+        if matches!(ran, Ran::Done(_)) {
+            self.record.vacuum_us = self.record.time_us;
+        }
+        run(&mut self.own.begin, "beginning a transaction")?;
+        self.commit_progress(entry)?;
+        Ok(ran)
+    }
+
+    fn commit_progress(&mut self, entry: &Run<'_>) -> Result<(), Fatal> {
+        let base = context::with(|c| c.total_changes_base.get());
+        self.record.progress = Progress {
+            statements: entry.statements,
+            last_insert_rowid: self.connection.last_insert_rowid(),
+            total_changes: self.connection.total_changes() - base,
+        };
+        self.commit("committing a statement")?;
+        #[cfg(test)]
+        super::tests::crash_after_statement(entry.statements)?;
+        Ok(())
+    }
+
+    /// Steps a bound statement through once, with the entry's clock and the statement's own random numbers.
+    fn run_once(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>, number: u64) -> Result<Ran, Fatal> {
+        let meta = cached.meta;
+        if meta.mentions_changes && !self.scope_changes {
+            self.scope_changes = true;
+            if (!entry.changes_set || entry.stands_alone()) && !self.connection.is_autocommit() {
+                run(&mut self.own.touch, "resetting changes()")?;
+            }
+        }
+        let limited = self.limit_steps(entry, cached);
+        let stepped = {
+            let _as = As::new(match meta.leading {
+                Leading::Vacuum => Authority::Vacuum,
+                _ => Authority::Client,
+            });
+            context::with(|c| {
+                c.random.replace(Random::for_statement(entry.index, entry.seed, number));
+                c.refusal.set(None);
+                c.noticed.set(meta.noticed);
+                c.suspect_digest.set(0);
+            });
+            step_through(&mut cached.statement, entry, meta)
+        };
+        cached.statement.reset();
+        if limited {
+            self.connection.remove_progress_handler();
+        }
+        if meta.ddl {
+            self.schema_changed = true;
+            self.follow_schema()?;
+        }
+        let rowid = self.connection.last_insert_rowid();
+        if rowid != NO_ROWID {
+            self.record.last_insert_id = rowid;
+        }
+        if meta.dml {
+            self.record.rows_affected = self.connection.changes();
+            entry.changes_set = true;
+        }
+        let noticed = context::with(|c| c.noticed.get());
+        entry.sequence |= noticed.sequence;
+        if noticed.defer_foreign_keys {
+            entry.deferral = entry.request.transaction;
+            if !entry.request.transaction {
+                self.forget_deferral()?;
+            }
+        }
+        self.judge(entry, meta, stepped)
+    }
+
+    fn judge(&mut self, entry: &mut Run<'_>, meta: Meta, stepped: Result<Stepped, Error>) -> Result<Ran, Fatal> {
+        let is_read = entry.rows_from_reads && meta.readonly;
+        match stepped {
+            Ok(Stepped::Rows(rows)) => {
+                if let Some(mask) = meta.noticed.optimize {
+                    self.optimize(mask)?;
+                }
+                Ok(Ran::Done(rows))
+            }
+            Ok(Stepped::TooLarge) => {
+                let text = format!("the result is larger than {ENTRY_RESULT_BYTES_MAX} bytes");
+                Ok(Ran::Failed { text, is_read, undo: !meta.readonly })
+            }
+            Err(error) if error.primary() == code::SQLITE_INTERRUPT && context::with(|c| c.steps_exceeded.get()) => {
+                let text = if meta.readonly { TEXT_READ_TIMEOUT } else { TEXT_WRITE_TIMEOUT };
+                Ok(Ran::Failed { text: text.to_owned(), is_read, undo: false })
+            }
+            // Whether it speaks of the disk is easier to say when the entry is alone.
+            Err(error) if error.primary() == code::SQLITE_FULL && !entry.alone => Ok(Ran::NeedsAlone),
+            Err(error) => Ok(Ran::Failed { text: self.sql_error(entry, error)?, is_read, undo: false }),
+        }
+    }
+
+    /// The text for the client, when the error is the client's.
+    fn sql_error(&self, entry: &Run<'_>, error: Error) -> Result<String, Fatal> {
+        if error.primary() == code::SQLITE_AUTH
+            && let Some(refusal) = context::with(|c| c.refusal.take())
+        {
+            return Ok(refusal.to_owned());
+        }
+        let exhausted =
+            error.primary() == code::SQLITE_FULL && (entry.sequence || rowids::may_be_exhausted(&self.connection)?);
+        if is_machine_failure(&error) && !exhausted {
+            return Err(Fatal::sqlite(&format!("applying entry {}", entry.index), &error));
+        }
+        Ok(error.text)
+    }
+
+    /// Sets the step budget of the entry. Statements on virtual tables have none: what these do inside depends on
+    /// what they remember, so that counting would not come out the same everywhere.
+    fn limit_steps(&mut self, entry: &Run<'_>, cached: &Cached<Meta>) -> bool {
+        let steps_max = entry.request.vm_steps_max;
+        let noticed = cached.meta.noticed;
+        let uses_virtual = noticed.reads_virtual || noticed.writes_virtual;
+        if steps_max == 0 || cached.meta.leading == Leading::Vacuum || uses_virtual {
+            return false;
+        }
+        context::with(|c| {
+            c.steps_left.set(steps_max);
+            c.steps_exceeded.set(false);
+        });
+        self.connection.set_progress_handler(STEPS_PER_PORTION as i32, count_steps);
+        true
+    }
+}
+
+/// CREATE TABLE AS SELECT makes names unique with numbers: `a`, `a:1` to `a:4`, and then random ones. Did the table made
+/// last get such?
+fn random_names(connection: &Connection) -> Result<bool, Fatal> {
+    let failed = |error| Fatal::sqlite("examining a new table", &error);
+    let last = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid DESC LIMIT 1";
+    let Some(table) = connection.query_texts(last).map_err(failed)?.pop() else { return Ok(false) };
+    let columns = format!("SELECT name FROM pragma_table_info({})", rowids::literal(&table));
+    let columns = connection.query_texts(&columns).map_err(failed)?;
+    let numbered = |name: &str| {
+        let (base, number) = name.rsplit_once(':')?;
+        Some((base.to_lowercase(), number.parse::<u32>().ok()?))
+    };
+    let numbered: Vec<_> = columns.iter().filter_map(|name| numbered(name)).collect();
+    let last_orderly = |base: &str| numbered.iter().any(|(b, n)| b == base && *n == 4);
+    Ok(numbered.iter().any(|(base, number)| *number > 4 && last_orderly(base)))
+}
+
+fn describe(statement: &Statement, leading: Leading) -> Meta {
+    const CHANGES: &[u8] = b"changes";
+    let readonly = statement.is_readonly();
+    let dml = leading == Leading::Dml || leading == Leading::With && !readonly;
+    Meta {
+        leading,
+        dml,
+        readonly,
+        ddl: !readonly && !dml,
+        noticed: context::with(|c| c.noticed.get()),
+        mentions_changes: statement.sql().as_bytes().windows(CHANGES.len()).any(|w| w.eq_ignore_ascii_case(CHANGES)),
+    }
+}
+
+fn failed(text: String, is_read: bool) -> End {
+    End::Failed(StatementResult::Error { text, is_read })
+}
+
+/// The progress handler.
+fn count_steps() -> bool {
+    context::with(|c| {
+        let left = c.steps_left.get();
+        c.steps_left.set(left.saturating_sub(STEPS_PER_PORTION));
+        c.steps_exceeded.set(left < STEPS_PER_PORTION);
+        left < STEPS_PER_PORTION
+    })
+}
+
+enum Stepped {
+    Rows(Option<Rows>),
+    TooLarge,
+}
+
+/// Runs to the end, collecting rows where the entry answers them.
+fn step_through(statement: &mut Statement, entry: &mut Run<'_>, meta: Meta) -> Result<Stepped, Error> {
+    let mut collected = None;
+    while statement.step()? == Step::Row {
+        if !answers_rows(entry, meta) {
+            continue;
+        }
+        let columns = statement.column_count();
+        let rows = collected.get_or_insert_with(Vec::new);
+        let mut row = Vec::with_capacity(columns);
+        for index in 0..columns {
+            let value = statement.column(index);
+            entry.result_bytes += size_of::<Value>();
+            if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = value {
+                entry.result_bytes += bytes.len();
+            }
+            if entry.result_bytes > ENTRY_RESULT_BYTES_MAX {
+                return Ok(Stepped::TooLarge);
+            }
+            row.push(value.to_owned());
+        }
+        rows.push(row);
+    }
+    let has_shape = statement.column_count() > 0 || entry.rows_from_reads && meta.readonly;
+    if !answers_rows(entry, meta) || !has_shape {
+        return Ok(Stepped::Rows(None));
+    }
+    let qualify = entry.request.qualify_columns && meta.readonly;
+    let columns = (0..statement.column_count()).map(|index| column(statement, index, qualify)).collect();
+    Ok(Stepped::Rows(Some(Rows { columns, rows: collected.unwrap_or_default() })))
+}
+
+/// `/db/request` answers the rows of every statement, `/db/execute` those of writes that return some.
+fn answers_rows(entry: &Run<'_>, meta: Meta) -> bool {
+    entry.rows_from_reads || meta.dml
+}
+
+fn column(statement: &Statement, index: usize, qualify: bool) -> Column {
+    let bare = statement.column_name(index);
+    let name = match statement.column_table_name(index) {
+        Some(table) if qualify => format!("{table}.{bare}"),
+        _ => bare.to_owned(),
+    };
+    Column { name, decl_type: statement.column_decl_type(index).unwrap_or("").to_ascii_lowercase() }
+}

@@ -1,0 +1,96 @@
+//! What the API asks of the node. The coordinator answers it in the server, a fake in tests.
+//!
+//! Continuations run exactly once, on any thread, and must neither block nor encode: handlers pass the work on to a
+//! worker with [`super::reply::Reply::send_with`].
+
+use crate::command::{Request, ResultSink, Statement};
+use crate::coordinator::{Coordinator, Error, PermitDone, QueueDone, ReadOptions, ReadPermit, StoreStatus, WriteDone};
+use std::time::Duration;
+
+/// See [`Coordinator`], whose functions of the same names these are.
+pub trait Backend: Send + Sync + 'static {
+    fn execute(&self, request: Request, options: &ReadOptions, done: WriteDone);
+    fn request(&self, request: Request, options: &ReadOptions, done: WriteDone);
+    fn only_reads(&self, request: &Request) -> Result<bool, Error>;
+    fn permit_read(&self, options: &ReadOptions, done: PermitDone);
+    fn read(
+        &self,
+        permit: &ReadPermit,
+        request: &Request,
+        options: &ReadOptions,
+        sink: &mut dyn ResultSink,
+    ) -> Result<(), Error>;
+    fn enqueue(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone);
+    fn queue_sequence(&self) -> u64;
+    fn snapshot(&self, trailing_logs: u64) -> Result<bool, Error>;
+    fn store_status(&self) -> Option<StoreStatus>;
+    fn leader(&self) -> Option<(String, String)>;
+    fn step_down(&self, target: Option<&str>, wait: bool) -> Result<(), Error>;
+    fn remove_node(&self, id: &str, timeout: Duration) -> Result<(), Error>;
+    fn wait_synced(&self, timeout: Duration) -> Result<(), Error>;
+    fn is_ready(&self) -> bool;
+}
+
+impl Backend for Coordinator {
+    fn execute(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.execute(request, options, done)
+    }
+
+    fn request(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.request(request, options, done)
+    }
+
+    fn only_reads(&self, request: &Request) -> Result<bool, Error> {
+        self.only_reads(request)
+    }
+
+    fn permit_read(&self, options: &ReadOptions, done: PermitDone) {
+        self.permit_read(options, done)
+    }
+
+    fn read(
+        &self,
+        permit: &ReadPermit,
+        request: &Request,
+        options: &ReadOptions,
+        sink: &mut dyn ResultSink,
+    ) -> Result<(), Error> {
+        self.read(permit, request, options, sink)
+    }
+
+    fn enqueue(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
+        self.enqueue(statements, wait, timeout, done)
+    }
+
+    fn queue_sequence(&self) -> u64 {
+        self.queue_sequence()
+    }
+
+    fn snapshot(&self, trailing_logs: u64) -> Result<bool, Error> {
+        self.snapshot(trailing_logs)
+    }
+
+    fn store_status(&self) -> Option<StoreStatus> {
+        self.store_status()
+    }
+
+    fn leader(&self) -> Option<(String, String)> {
+        self.leader()
+    }
+
+    fn step_down(&self, target: Option<&str>, wait: bool) -> Result<(), Error> {
+        self.step_down(target, wait)
+    }
+
+    fn remove_node(&self, id: &str, timeout: Duration) -> Result<(), Error> {
+        self.remove_node(id, timeout)
+    }
+
+    fn wait_synced(&self, timeout: Duration) -> Result<(), Error> {
+        self.wait_synced(timeout)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_ready()
+    }
+}

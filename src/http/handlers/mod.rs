@@ -1,0 +1,63 @@
+//! One file per endpoint. Handlers run on workers; they never wait for the log there, but hand on a continuation.
+
+pub mod admin;
+pub mod console;
+pub mod debug;
+pub mod execute;
+mod interfaces;
+pub mod leader;
+pub mod licenses;
+pub mod nodes;
+pub mod query;
+pub mod readyz;
+pub mod remove;
+pub mod request;
+pub mod sql;
+pub mod status;
+mod store_status;
+pub mod unsupported;
+
+use super::engine::Response;
+use super::front::Call;
+use super::params::Flag;
+use super::reply;
+use super::statements::{self, BodyError};
+use crate::command::{Request, Statement};
+
+/// Most bytes in the body of an endpoint that takes one small JSON object.
+const SMALL_BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// The body as a JSON list of statements; the error is the answer.
+fn json_statements(call: &mut Call) -> Result<Vec<Statement>, Response> {
+    let body = body(call)?;
+    statements::parse_statements(&body).map_err(bad_body)
+}
+
+/// The same, or one string of SQL when the client says `text/plain`.
+fn json_or_plain_statements(call: &mut Call) -> Result<Vec<Statement>, Response> {
+    let content_type = call.request.headers.get("content-type").unwrap_or_default();
+    if !content_type.starts_with("text/plain") {
+        return json_statements(call);
+    }
+    let body = body(call)?;
+    statements::plain_statement(body).map(|statement| vec![statement]).map_err(bad_body)
+}
+
+fn body(call: &mut Call) -> Result<Vec<u8>, Response> {
+    call.take_body().map_err(|error| reply::text_error(500, format_args!("cannot read the request body: {error}")))
+}
+
+fn bad_body(error: BodyError) -> Response {
+    reply::text_error(400, error)
+}
+
+/// What goes to the node. Empty statements leave no result, so they do not even go there.
+fn to_request(call: &Call, mut statements: Vec<Statement>) -> Request {
+    statements.retain(|statement| !statement.sql.is_empty());
+    Request {
+        statements,
+        transaction: call.params.has(Flag::Transaction),
+        qualify_columns: call.params.has(Flag::QualifyColumns),
+        vm_steps_max: 0,
+    }
+}

@@ -1,0 +1,39 @@
+//! Header names and values of the API, and the headers that every answer carries. Pure; any thread.
+
+use super::engine::Response;
+
+pub const JSON: &str = "application/json; charset=utf-8";
+pub const TEXT: &str = "text/plain; charset=utf-8";
+pub const HTML: &str = "text/html; charset=utf-8";
+
+pub const CONTENT_TYPE: &str = "Content-Type";
+pub const LOCATION: &str = "Location";
+/// Says not to guess a type; on every text error.
+pub const CONTENT_TYPE_OPTIONS: &str = "X-Content-Type-Options";
+/// Who served a result: this node's HTTP address, or the leader's Raft address when it was forwarded.
+pub const SERVED_BY: &str = "X-Rqlite-Served-By";
+const VERSION: &str = "X-Rqlite-Version";
+const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
+const ALLOW_METHODS: &str = "Access-Control-Allow-Methods";
+const ALLOW_HEADERS: &str = "Access-Control-Allow-Headers";
+
+/// The headers that do not depend on the request.
+#[derive(Clone, Debug)]
+pub struct CommonHeaders {
+    /// Version of this build, exactly one value.
+    pub version: String,
+    /// `-http-allow-origin`.
+    pub allow_origin: Option<String>,
+}
+
+impl CommonHeaders {
+    /// Adds them to an answer.
+    pub fn add_to(&self, response: &mut Response) {
+        response.headers.push((VERSION, self.version.clone()));
+        response.headers.push((ALLOW_METHODS, "OPTIONS, GET, POST".to_owned()));
+        response.headers.push((ALLOW_HEADERS, "Content-Type".to_owned()));
+        if let Some(origin) = &self.allow_origin {
+            response.headers.push((ALLOW_ORIGIN, origin.clone()));
+        }
+    }
+}

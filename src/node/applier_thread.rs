@@ -1,0 +1,266 @@
+//! The applier: owns the only read-write SQLite connection. Takes all committed entries that wait into one transaction,
+//! commits, publishes the index, then answers.
+//!
+//! It never blocks on anything but its inbox and the disk, and runs nobody else's code but the short completions, which
+//! only hand over.
+
+use super::handle::{Applied, ApplyDone, ReadDone, Shared, SnapshotDone};
+use super::inbox::{Inbox, InboxSender, Quiet};
+use super::raft_thread::RaftInput;
+use super::spawn::stop_process;
+use crate::command::Command;
+use crate::db::{Fatal, Item, Writer, counting};
+use crate::vars;
+use raft::{Entry, EntryKind, LogId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Hand-overs from the raft thread that may wait here; it keeps the rest and goes on.
+pub const APPLIER_INBOX_MAX: usize = 64;
+
+/// One SQLite transaction takes at most this many entries, and at most this many bytes of them: the bound on how long
+/// the first of them waits for the last.
+const BATCH_ENTRIES_MAX: usize = 1024;
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Log bytes applied since the last durable commit that force the next one, between the timer's looks.
+const UNCOMPACTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A committed entry, and who waits for it here.
+pub struct Committed {
+    pub entry: Entry,
+    pub done: Option<ApplyDone>,
+}
+
+pub enum ApplierInput {
+    /// In log order, without gaps.
+    Committed(Vec<Committed>),
+    /// Everything before this in the inbox is what the reads must see.
+    Readable(Vec<ReadDone>),
+    /// The log that was there at start has been handed over.
+    CaughtUp,
+    Snapshot {
+        trailing: Option<u64>,
+        done: SnapshotDone,
+    },
+    Stop,
+}
+
+/// When to make the database durable and let the log go (spec: `-raft-snap*`).
+#[derive(Clone, Debug)]
+pub struct CompactionPolicy {
+    pub entries: u64,
+    /// 0: this trigger is off.
+    pub log_bytes: u64,
+    pub interval: Duration,
+}
+
+/// See the module.
+pub struct ApplierThread {
+    writer: Writer,
+    inbox: Inbox<ApplierInput>,
+    raft_tx: InboxSender<RaftInput>,
+    shared: Arc<Shared>,
+    policy: CompactionPolicy,
+    /// The applied position that is known to survive a power cut.
+    durable: LogId,
+    bytes_since_durable: u64,
+}
+
+impl ApplierThread {
+    pub fn new(
+        writer: Writer,
+        inbox: Inbox<ApplierInput>,
+        raft_tx: InboxSender<RaftInput>,
+        shared: Arc<Shared>,
+        policy: CompactionPolicy,
+        durable: LogId,
+    ) -> Self {
+        ApplierThread { writer, inbox, raft_tx, shared, policy, durable, bytes_since_durable: 0 }
+    }
+
+    pub fn run(mut self) {
+        let mut next_look = Instant::now() + self.policy.interval;
+        let mut batch = Vec::new();
+        loop {
+            let first = match self.inbox.recv_deadline(next_look) {
+                Ok(input) => Some(input),
+                Err(Quiet::Timeout) => None,
+                Err(Quiet::Disconnected) => return self.close(),
+            };
+            let mut next = first;
+            while let Some(input) = next.take() {
+                match input {
+                    ApplierInput::Committed(entries) => {
+                        batch.extend(entries);
+                        if batch_is_full(&batch) {
+                            self.apply(&mut batch);
+                        }
+                    }
+                    other => {
+                        // Order matters: what came before is applied first.
+                        self.apply(&mut batch);
+                        if self.handle(other) {
+                            return self.close();
+                        }
+                    }
+                }
+                next = self.inbox.try_recv();
+            }
+            self.apply(&mut batch);
+            if self.bytes_since_durable >= UNCOMPACTED_BYTES_MAX {
+                self.make_durable(None);
+            }
+            if Instant::now() >= next_look {
+                self.look();
+                next_look = Instant::now() + self.policy.interval;
+            }
+        }
+    }
+
+    /// Handles what is not an entry; true when the thread must end.
+    fn handle(&mut self, input: ApplierInput) -> bool {
+        match input {
+            ApplierInput::Committed(_) => unreachable!("handled by the caller"),
+            ApplierInput::Readable(reads) => {
+                let applied = self.shared.applied.get();
+                for done in reads {
+                    done(Ok(applied));
+                }
+            }
+            ApplierInput::CaughtUp => self.shared.caught_up.store(true, Ordering::Release),
+            ApplierInput::Snapshot { trailing, done } => {
+                let new = self.writer.applied().id.index > self.durable.index;
+                if new {
+                    self.make_durable(trailing);
+                }
+                done(Ok(new));
+            }
+            ApplierInput::Stop => return true,
+        }
+        false
+    }
+
+    /// Applies everything in `batch`, in transactions of bounded size, and answers.
+    fn apply(&mut self, batch: &mut Vec<Committed>) {
+        while !batch.is_empty() {
+            let take = bounded_prefix(batch);
+            let mut items = Vec::with_capacity(take);
+            let mut waiters = Vec::with_capacity(take);
+            for committed in batch.drain(..take) {
+                self.bytes_since_durable += committed.entry.payload.len() as u64;
+                items.push((committed.entry.id, decode(&committed.entry)));
+                waiters.push(committed.done);
+            }
+            self.apply_items(&items, waiters);
+        }
+    }
+
+    fn apply_items(&mut self, items: &[(LogId, Item)], waiters: Vec<Option<ApplyDone>>) {
+        let started = Instant::now();
+        let outcomes = match self.writer.apply_batch(items) {
+            Ok(outcomes) => outcomes,
+            Err(fatal) => self.stop(&fatal),
+        };
+        assert_eq!(outcomes.len(), items.len(), "an outcome for each entry");
+        let last = items.last().expect("never called with nothing").0;
+        self.publish(last);
+        counting::applied(items.iter().map(|(_, item)| item), &outcomes);
+        vars::store::FSM_APPLY_DURATION_US.set(started.elapsed().as_micros() as u64);
+        for ((outcome, done), (id, _)) in outcomes.into_iter().zip(waiters).zip(items) {
+            if let Some(done) = done {
+                done(Ok(Applied { id: *id, outcome }));
+            }
+        }
+        if let Err(fatal) = self.writer.tidy_up() {
+            self.stop(&fatal);
+        }
+    }
+
+    fn publish(&self, last: LogId) {
+        let shared = &self.shared;
+        let now = self.writer.applied();
+        shared.last_entry_time_us.store(now.time_us, Ordering::Relaxed);
+        shared.changed_index.store(now.changed.0, Ordering::Relaxed);
+        shared.last_vacuum_us.store(now.vacuum_us, Ordering::Relaxed);
+        shared.applied_time_us.store(now_us(), Ordering::Relaxed);
+        shared.applied_term.store(last.term.0, Ordering::Relaxed);
+        shared.applied.publish(last.index);
+        if shared.wants_applied.swap(false, Ordering::SeqCst) {
+            let _ = self.raft_tx.send(RaftInput::Applied);
+        }
+    }
+
+    /// The timer's look at the two triggers.
+    fn look(&mut self) {
+        let entries = self.writer.applied().id.index.0 - self.durable.index.0;
+        let by_entries = entries >= self.policy.entries;
+        let by_bytes = self.policy.log_bytes > 0 && self.bytes_since_durable >= self.policy.log_bytes;
+        if entries > 0 && (by_entries || by_bytes) {
+            self.make_durable(None);
+        }
+    }
+
+    /// Commits with a sync, so that the database alone holds everything applied, and lets the log before it go.
+    fn make_durable(&mut self, trailing: Option<u64>) {
+        let started = Instant::now();
+        match self.writer.commit_full() {
+            Ok(durable) => {
+                self.durable = durable;
+                self.bytes_since_durable = 0;
+                vars::store::NUM_SNAPSHOTS.add(1);
+                vars::store::SNAPSHOT_CREATE_DURATION.set(started.elapsed().as_millis() as u64);
+                let _ = self.raft_tx.send(RaftInput::DatabaseDurable { durable, trailing });
+            }
+            Err(fatal) => self.stop(&fatal),
+        }
+    }
+
+    fn close(mut self) {
+        if self.writer.applied().id.index > self.durable.index
+            && let Err(fatal) = self.writer.commit_full()
+        {
+            self.stop(&fatal);
+        }
+    }
+
+    fn stop(&self, fatal: &Fatal) -> ! {
+        let what = format!("the database {} cannot be kept", self.writer.path().display());
+        stop_process(&what, &format!("{fatal}; {}", fatal.advice()))
+    }
+}
+
+fn batch_is_full(batch: &[Committed]) -> bool {
+    batch.len() >= BATCH_ENTRIES_MAX
+}
+
+/// How many entries at the front fit one transaction; at least one.
+fn bounded_prefix(batch: &[Committed]) -> usize {
+    let mut bytes = 0;
+    for (i, committed) in batch.iter().enumerate() {
+        bytes += committed.entry.payload.len();
+        if i == BATCH_ENTRIES_MAX || (i > 0 && bytes > BATCH_BYTES_MAX) {
+            return i;
+        }
+    }
+    batch.len()
+}
+
+/// What the entry does. Bytes that this build does not understand stop the node: skipping them would make this copy
+/// differ from the others for good.
+fn decode(entry: &Entry) -> Item {
+    match entry.kind {
+        EntryKind::Noop => Item::Noop,
+        EntryKind::Membership => Item::Membership(Arc::clone(&entry.payload)),
+        EntryKind::Command => match Command::decode(&entry.payload) {
+            Ok(command) => Item::Command(command),
+            Err(error) => stop_process(&format!("log entry {} cannot be read", entry.id), &error),
+        },
+    }
+}
+
+/// This machine's wall clock, microseconds since the Unix epoch.
+pub fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+}

@@ -1,0 +1,134 @@
+//! The maintenance thread: proposes VACUUM and `PRAGMA optimize` when they are due, so that they run at the same place in
+//! the log on every node. It only proposes; a node that does not lead proposes nothing.
+
+use super::NodeHandle;
+use super::applier_thread::now_us;
+use crate::command::Action;
+use crate::vars;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The longest sleep between two looks at the clock: a laptop that slept must not wait for its old timer.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(600);
+/// Between two tries, when a run did not happen.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// `PRAGMA optimize` the first time: analyse every table that was never analysed.
+const OPTIMIZE_MASK_FIRST: u32 = 0x10002;
+/// And later: only what has changed enough.
+const OPTIMIZE_MASK: u32 = 0xfffe;
+
+/// Intervals; `None` turns the job off.
+#[derive(Clone, Copy, Debug)]
+pub struct MaintenanceOptions {
+    pub vacuum: Option<Duration>,
+    pub optimize: Option<Duration>,
+}
+
+/// The running thread.
+pub struct Maintenance {
+    stop_tx: Sender<()>,
+    join: JoinHandle<()>,
+}
+
+impl Maintenance {
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(node: NodeHandle, options: MaintenanceOptions) -> io::Result<Maintenance> {
+        let (stop_tx, stop_rx) = bounded(1);
+        let join = Builder::new()
+            .name("maintenance".into())
+            .stack_size(128 * 1024)
+            .spawn(move || run(&node, options, &stop_rx))?;
+        Ok(Maintenance { stop_tx, join })
+    }
+
+    pub fn stop(self) {
+        let _ = self.stop_tx.send(());
+        let _ = self.join.join();
+    }
+}
+
+fn run(node: &NodeHandle, options: MaintenanceOptions, stop_rx: &Receiver<()>) {
+    let mut sleep = Duration::ZERO;
+    loop {
+        match stop_rx.recv_timeout(sleep) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => return,
+        }
+        sleep = LOOK_INTERVAL_MAX;
+        for job in [Job::Vacuum, Job::Optimize] {
+            let Some(interval) = job.interval(options) else { continue };
+            let wait = job.due_in(node, interval);
+            if wait.is_zero() {
+                let done = node.is_leader() && job.run(node);
+                sleep = sleep.min(if done { interval } else { RETRY_INTERVAL });
+            } else {
+                sleep = sleep.min(wait);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Job {
+    Vacuum,
+    Optimize,
+}
+
+impl Job {
+    fn interval(self, options: MaintenanceOptions) -> Option<Duration> {
+        match self {
+            Job::Vacuum => options.vacuum,
+            Job::Optimize => options.optimize,
+        }
+    }
+
+    /// Time until the next run: an interval after the last one, or after the cluster was made.
+    fn due_in(self, node: &NodeHandle, interval: Duration) -> Duration {
+        let shared = node.shared();
+        let last_us = match self {
+            Job::Vacuum => shared.last_vacuum_us.load(Ordering::Relaxed),
+            Job::Optimize => shared.last_optimize_us.load(Ordering::Relaxed),
+        };
+        let since_us = now_us().saturating_sub(last_us.max(shared.created_us));
+        interval.saturating_sub(Duration::from_micros(u64::try_from(since_us).unwrap_or(0)))
+    }
+
+    fn run(self, node: &NodeHandle) -> bool {
+        let action = match self {
+            Job::Vacuum => Action::Vacuum,
+            Job::Optimize => {
+                let first = node.shared().last_optimize_us.load(Ordering::Relaxed) == 0;
+                Action::Optimize { mask: if first { OPTIMIZE_MASK_FIRST } else { OPTIMIZE_MASK } }
+            }
+        };
+        let started = Instant::now();
+        let (done_tx, done_rx) = bounded(1);
+        node.propose(
+            action,
+            Box::new(move |applied| {
+                let _ = done_tx.send(applied.is_ok());
+            }),
+        );
+        let done = done_rx.recv().unwrap_or(false);
+        let took_ms = started.elapsed().as_millis() as u64;
+        match self {
+            Job::Vacuum if done => {
+                vars::store::NUM_AUTO_VACUUMS.add(1);
+                vars::store::AUTO_VACUUM_DURATION.set(took_ms);
+                log::info!(target: "store", "database vacuumed in {took_ms}ms");
+            }
+            Job::Vacuum => vars::store::NUM_AUTO_VACUUMS_FAILED.add(1),
+            Job::Optimize if done => {
+                vars::store::NUM_AUTO_OPTIMIZES.add(1);
+                vars::store::AUTO_OPTIMIZE_DURATION.set(took_ms);
+            }
+            Job::Optimize => vars::store::NUM_AUTO_OPTIMIZES_FAILED.add(1),
+        }
+        done
+    }
+}

@@ -1,0 +1,432 @@
+//! The raft thread: owns the [`Replica`] and feeds it everything that happens; carries out what the replica asks for.
+//!
+//! It never touches a disk or a socket and never blocks on a send: what a full inbox does not take waits in an outbox
+//! here. It is the only consumer of its inbox, so every other thread may block on it and none can lock it up.
+
+use super::applier_thread::{ApplierInput, Committed};
+use super::clock::EntryClock;
+use super::handle::{ApplyDone, NodeError, ReadDone, Shared, SnapshotDone};
+use super::inbox::{Inbox, Quiet};
+use super::outbox::Outbox;
+use super::pending::Pending;
+use super::wal_thread::WalInput;
+use crate::command::codec;
+use raft::{Effects, Entry, Index, LogId, LogRange, ProposeError, ReadToken, Replica, RoleChange, RoleKind};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Inputs that wait here at most. Callers block when it is full (`-raft-apply-timeout`); the WAL thread and the applier
+/// block too, and rightly: this thread only ever waits for its inbox.
+pub const RAFT_INBOX_MAX: usize = 4096;
+
+/// Inputs that one round takes before it carries out the effects: the bound on one append.
+const ROUND_INPUTS_MAX: usize = 1024;
+
+/// Proposals that wait here while too much is uncommitted; beyond it they are refused. Each belongs to an open
+/// connection, so this is far beyond what a node ever sees.
+const HELD_MAX: usize = 16_384;
+
+/// The longest sleep when the replica has no deadline of its own soon.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+pub enum RaftInput {
+    Propose {
+        payload: Vec<u8>,
+        done: ApplyDone,
+    },
+    ReadIndex {
+        done: ReadDone,
+    },
+    Snapshot {
+        trailing: Option<u64>,
+        done: SnapshotDone,
+    },
+    /// From the WAL thread: append `seq`, whose last entry is `last`, and all before it are on disk.
+    Durable {
+        seq: u64,
+        last: LogId,
+        log_bytes: u64,
+    },
+    /// From the WAL thread: entries that were asked for.
+    Entries(Vec<Entry>),
+    /// From the WAL thread: the log now starts after this entry.
+    Purged {
+        purged_to: LogId,
+        log_bytes: u64,
+    },
+    /// From the applier: the database alone holds everything up to here, even after a power cut.
+    DatabaseDurable {
+        durable: LogId,
+        trailing: Option<u64>,
+    },
+    /// From the applier: something was applied, and this thread waits for room.
+    Applied,
+    Stop,
+}
+
+impl RaftInput {
+    /// Answers an input that was not taken.
+    pub fn refuse(self, error: NodeError) {
+        match self {
+            RaftInput::Propose { done, .. } => done(Err(error)),
+            RaftInput::ReadIndex { done } => done(Err(error)),
+            RaftInput::Snapshot { done, .. } => done(Err(error)),
+            _ => {}
+        }
+    }
+}
+
+/// What the log on disk spans, for `/status` and compaction.
+pub struct LogBounds {
+    pub purged_to: LogId,
+    pub bytes: u64,
+    /// What the database was durable up to when it last said so.
+    pub database_durable: LogId,
+    /// Entries kept behind the durable database for slow followers.
+    pub trailing_entries: u64,
+    /// The last entry that was in the log at start: reads wait until it is applied.
+    pub last_at_start: Index,
+}
+
+/// See the module.
+pub struct RaftThread {
+    replica: Replica,
+    inbox: Inbox<RaftInput>,
+    outbox: Outbox,
+    shared: Arc<Shared>,
+    clock: EntryClock,
+    log: LogBounds,
+    started: Instant,
+    /// Who waits.
+    pending: Pending,
+    held: VecDeque<(Vec<u8>, ApplyDone)>,
+    reads: VecDeque<(ReadToken, ReadDone)>,
+    read_token_last: u64,
+    /// Committed entries that are being read back from the log, after a restart.
+    replay: Option<LogRange>,
+    /// Inputs for the applier that come after the replay.
+    behind_replay: VecDeque<ApplierInput>,
+    caught_up: bool,
+    /// Sequence numbers of the last append that was asked for, and of the last that was reported durable.
+    append_last: u64,
+    durable_last: u64,
+}
+
+impl RaftThread {
+    pub fn new(
+        replica: Replica,
+        inbox: Inbox<RaftInput>,
+        outbox: Outbox,
+        shared: Arc<Shared>,
+        clock: EntryClock,
+        log: LogBounds,
+    ) -> Self {
+        RaftThread {
+            replica,
+            inbox,
+            outbox,
+            shared,
+            clock,
+            log,
+            started: Instant::now(),
+            pending: Pending::default(),
+            held: VecDeque::new(),
+            reads: VecDeque::new(),
+            read_token_last: 0,
+            replay: None,
+            behind_replay: VecDeque::new(),
+            caught_up: false,
+            append_last: 0,
+            durable_last: 0,
+        }
+    }
+
+    pub fn run(mut self) {
+        self.replica.tick(0);
+        self.carry_out();
+        loop {
+            let first = match self.inbox.recv_deadline(Instant::now() + self.sleep()) {
+                Ok(input) => Some(input),
+                Err(Quiet::Timeout) => None,
+                Err(Quiet::Disconnected) => return self.stop(),
+            };
+            self.replica.tick(self.now_ms());
+            let mut next = first;
+            let mut taken = 0;
+            while let Some(input) = next.take() {
+                if matches!(input, RaftInput::Stop) {
+                    return self.stop();
+                }
+                self.take(input);
+                taken += 1;
+                if taken < ROUND_INPUTS_MAX {
+                    next = self.inbox.try_recv();
+                }
+            }
+            self.replica.applied(self.shared.applied.get());
+            self.propose_held();
+            self.carry_out();
+            self.ask_for_applied();
+            // While the disk works, proposals gather: they share the next sync, and this thread sleeps on.
+            self.inbox.set_busy(&self.shared.syncing, self.append_last > self.durable_last);
+        }
+    }
+
+    /// Something waits until more is applied: the applier then tells, and otherwise spares this thread the wake-up.
+    fn ask_for_applied(&mut self) {
+        let waits = !self.held.is_empty() || !self.outbox.is_empty() || self.replica.waits_for_applied();
+        self.shared.wants_applied.store(waits, Ordering::SeqCst);
+        // What was applied before the flag was seen is looked at here, or nobody would.
+        if waits && self.shared.applied.get() > self.replica.applied_index() {
+            self.replica.applied(self.shared.applied.get());
+            self.propose_held();
+            self.carry_out();
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn sleep(&self) -> Duration {
+        let now_ms = self.now_ms();
+        Duration::from_millis(self.replica.next_deadline_ms().saturating_sub(now_ms).max(1)).min(SLEEP_MAX)
+    }
+
+    fn take(&mut self, input: RaftInput) {
+        match input {
+            RaftInput::Propose { payload, done } => self.propose(payload, done),
+            RaftInput::ReadIndex { done } => self.read_index(done),
+            RaftInput::Snapshot { trailing, done } => self.send_applier(ApplierInput::Snapshot { trailing, done }),
+            RaftInput::Durable { seq, last, log_bytes } => {
+                self.log.bytes = log_bytes;
+                self.durable_last = seq;
+                self.replica.durable(seq, last);
+            }
+            RaftInput::Entries(entries) => self.replayed(entries),
+            RaftInput::Purged { purged_to, log_bytes } => {
+                self.log.bytes = log_bytes;
+                self.log.purged_to = purged_to;
+                self.replica.purged(purged_to);
+            }
+            RaftInput::DatabaseDurable { durable, trailing } => self.database_durable(durable, trailing),
+            RaftInput::Applied => {}
+            RaftInput::Stop => unreachable!("handled by the loop"),
+        }
+    }
+
+    // ---- proposals
+
+    /// Proposes at once, or holds back while too much is uncommitted: order is kept either way.
+    fn propose(&mut self, payload: Vec<u8>, done: ApplyDone) {
+        if !self.held.is_empty() {
+            if self.held.len() >= HELD_MAX {
+                return done(Err(NodeError::EnqueueTimeout));
+            }
+            return self.held.push_back((payload, done));
+        }
+        if let Some(back) = self.try_propose(payload, done) {
+            self.held.push_back(back);
+        }
+    }
+
+    fn propose_held(&mut self) {
+        while let Some((payload, done)) = self.held.pop_front() {
+            if let Some(back) = self.try_propose(payload, done) {
+                self.held.push_front(back);
+                return;
+            }
+        }
+    }
+
+    /// Gives the proposal back when the replica has no room for it now.
+    fn try_propose(&mut self, mut payload: Vec<u8>, done: ApplyDone) -> Option<(Vec<u8>, ApplyDone)> {
+        if self.replica.is_leader() {
+            codec::stamp(&mut payload, self.clock.next_time_us(), self.clock.next_seed());
+        }
+        match self.replica.propose(payload.as_slice().into()) {
+            Ok(id) => self.pending.push(id, done),
+            Err(ProposeError::Busy) => return Some((payload, done)),
+            Err(ProposeError::NotLeader { .. } | ProposeError::Transferring { .. }) => done(Err(NodeError::NotLeader)),
+            Err(ProposeError::TooLarge { bytes_max }) => {
+                done(Err(NodeError::TooLarge { bytes: payload.len(), bytes_max: bytes_max as usize }));
+            }
+        }
+        None
+    }
+
+    // ---- reads
+
+    fn read_index(&mut self, done: ReadDone) {
+        self.read_token_last += 1;
+        let token = ReadToken(self.read_token_last);
+        match self.replica.read_index(token) {
+            Ok(()) => self.reads.push_back((token, done)),
+            Err(raft::ReadError::NotLeader { .. }) => done(Err(NodeError::NotLeader)),
+            Err(raft::ReadError::Busy) => done(Err(NodeError::EnqueueTimeout)),
+        }
+    }
+
+    /// Takes the waiting read of this token. Tokens come back nearly in order.
+    fn take_read(&mut self, token: ReadToken) -> ReadDone {
+        let at = self.reads.iter().position(|(t, _)| *t == token).expect("the replica answers only what was asked");
+        self.reads.remove(at).expect("just found").1
+    }
+
+    // ---- what the replica asks for
+
+    fn carry_out(&mut self) {
+        let mut effects = self.replica.take_effects();
+        if let Some(append) = effects.append.take() {
+            self.append_last = append.seq;
+            self.outbox.send_wal(WalInput::Append(append));
+        }
+        if let Some(range) = effects.committed_in_log {
+            self.begin_replay(range);
+        }
+        self.hand_over(std::mem::take(&mut effects.committed));
+        self.let_read(&mut effects);
+        if let Some(change) = effects.role.take() {
+            self.role_changed(&change);
+        }
+        self.check_caught_up();
+        self.outbox.flush();
+        self.publish();
+    }
+
+    fn hand_over(&mut self, committed: Vec<Entry>) {
+        if committed.is_empty() {
+            return;
+        }
+        let pending = &mut self.pending;
+        let with_waiters = committed.into_iter().map(|entry| {
+            let done = pending.take(entry.id);
+            Committed { entry, done }
+        });
+        let input = ApplierInput::Committed(with_waiters.collect());
+        self.send_applier(input);
+    }
+
+    /// Reads run behind what the applier was given before: every index that the replica calls readable was handed over
+    /// in this round or earlier.
+    fn let_read(&mut self, effects: &mut Effects) {
+        if !effects.readable.is_empty() {
+            let reads = effects.readable.iter().map(|(token, _)| self.take_read(*token)).collect();
+            self.send_applier(ApplierInput::Readable(reads));
+        }
+        for token in &effects.failed_reads {
+            self.take_read(*token)(Err(NodeError::NotLeader));
+        }
+    }
+
+    fn role_changed(&mut self, change: &RoleChange) {
+        let leads = change.role == RoleKind::Leader;
+        if leads {
+            log::info!(target: "store", "this node ({}) is now Leader of term {}", self.replica.id(), change.term);
+        } else {
+            self.pending.fail_all(&NodeError::LeadershipLost);
+        }
+        let leader = change.leader.as_ref().map(|id| (id.0.to_string(), self.address_of(id)));
+        *self.shared.leader.lock() = leader;
+        self.shared.is_leader.store(leads, Ordering::Release);
+    }
+
+    fn address_of(&self, id: &raft::NodeId) -> String {
+        let membership = self.replica.membership();
+        let member = membership.and_then(|(_, m)| m.get(id));
+        member.map_or_else(String::new, |m| m.address.to_string())
+    }
+
+    // ---- replay of the log after a restart
+
+    fn begin_replay(&mut self, range: LogRange) {
+        assert!(self.replay.is_none(), "one replay at a time");
+        self.replay = Some(range);
+        self.outbox.send_wal(WalInput::Read(range));
+    }
+
+    fn replayed(&mut self, entries: Vec<Entry>) {
+        let range = self.replay.expect("entries come only when asked for");
+        let (first, last) = (entries.first(), entries.last());
+        assert_eq!(first.map(|e| e.id.index), Some(range.first), "the log answers from where it was asked");
+        let next = last.expect("there is a first").id.index.next();
+        let committed = entries.into_iter().map(|entry| Committed { entry, done: None }).collect();
+        self.outbox.send_applier(ApplierInput::Committed(committed));
+        if next <= range.last {
+            let rest = LogRange { first: next, last: range.last };
+            self.replay = Some(rest);
+            self.outbox.send_wal(WalInput::Read(rest));
+            return;
+        }
+        self.replay = None;
+        for input in std::mem::take(&mut self.behind_replay) {
+            self.outbox.send_applier(input);
+        }
+    }
+
+    fn send_applier(&mut self, input: ApplierInput) {
+        match self.replay {
+            Some(_) => self.behind_replay.push_back(input),
+            None => self.outbox.send_applier(input),
+        }
+    }
+
+    /// The log known at start is with the applier: what it answers from then on is no longer the past.
+    fn check_caught_up(&mut self) {
+        if !self.caught_up && self.replica.is_leader() && self.replica.commit() > self.log.last_at_start {
+            self.caught_up = true;
+            self.send_applier(ApplierInput::CaughtUp);
+        }
+    }
+
+    // ---- compaction
+
+    fn database_durable(&mut self, durable: LogId, trailing: Option<u64>) {
+        self.log.database_durable = durable;
+        // Nobody else needs the tail while this node is alone: who joins later gets the database.
+        let alone = self.replica.membership().is_none_or(|(_, m)| m.members().len() <= 1);
+        let keep = trailing.unwrap_or(if alone { 0 } else { self.log.trailing_entries });
+        let target = Index(durable.index.0.saturating_sub(keep));
+        if target > self.log.purged_to.index {
+            self.outbox.send_wal(WalInput::Purge(target));
+        }
+    }
+
+    // ---- what others may see
+
+    fn publish(&self) {
+        let replica = &self.replica;
+        let mut status = self.shared.raft.lock();
+        status.state = role_name(replica.role());
+        status.term = replica.term().0;
+        let last = replica.last();
+        status.last_log_index = last.index.0;
+        status.last_log_term = last.term.0;
+        status.commit_index = replica.commit().0;
+        status.last_snapshot_index = self.log.database_durable.index.0;
+        status.last_snapshot_term = self.log.database_durable.term.0;
+        status.log_bytes = self.log.bytes;
+    }
+
+    fn stop(mut self) {
+        self.pending.fail_all(&NodeError::Stopped);
+        for (_, done) in self.held.drain(..) {
+            done(Err(NodeError::Stopped));
+        }
+        for (_, done) in self.reads.drain(..) {
+            done(Err(NodeError::Stopped));
+        }
+        self.outbox.close();
+    }
+}
+
+/// The words that users know (spec: `store.raft.state`).
+fn role_name(role: RoleKind) -> &'static str {
+    match role {
+        RoleKind::Leader => "Leader",
+        RoleKind::Follower => "Follower",
+        RoleKind::PreCandidate | RoleKind::Candidate => "Candidate",
+    }
+}

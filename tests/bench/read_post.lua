@@ -1,0 +1,13 @@
+-- One point SELECT per request, with a parameter, over POST. Requests are made beforehand and taken in turn.
+local ready, at = {}, 0
+init = function()
+  local headers = { ["Content-Type"] = "application/json" }
+  for i = 1, 1000 do
+    local id = (i * 7919) % 10000 + 1
+    ready[i] = wrk.format("POST", "/db/query", headers, '[["SELECT id, name, value FROM point WHERE id = ?", ' .. id .. ']]')
+  end
+end
+request = function()
+  at = at % 1000 + 1
+  return ready[at]
+end

@@ -1,0 +1,189 @@
+//! `kill -9`, SIGTERM and a second process on the same directory, against the real binary under load.
+//!
+//! Prevents: an acknowledged write that is lost or applied twice, half a transaction, a slow start after a crash, queued
+//! writes dropped by an orderly stop, two processes on one directory.
+
+mod support;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use support::ledger::{Load, Round, SCHEMA};
+use support::{Launch, Node, Rng, TempDir, poll};
+
+const ROUNDS: u64 = 15;
+const WRITERS: u64 = 16;
+/// The demand on a start, also right after `kill -9`.
+const READY_MAX: Duration = Duration::from_secs(1);
+
+#[test]
+fn acknowledged_writes_survive_kill_at_random_moments() {
+    let mut rng = Rng::new(support::seed(1));
+    let dir = TempDir::new("crash");
+    let launch = Launch::new(&dir.path().join("data"), &[]);
+    let mut rounds: Vec<Round> = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for number in 0..ROUNDS {
+        let mut node = launch.start();
+        slowest = slowest.max(node.ready_after);
+        if let Some(last) = rounds.last() {
+            last.check(&node);
+        }
+        node.execute(SCHEMA);
+        let load = Load::start(node.port(), number, WRITERS, 20, &mut rng);
+        // Early kills hit the first appends, late ones the log's rolls and the database's checkpoints.
+        let moment = Instant::now() + Duration::from_millis(rng.between(1, 600));
+        poll("a random moment", Duration::from_secs(5), || (Instant::now() >= moment).then_some(()));
+        node.kill9();
+        let round = load.finish(number);
+        assert!(round.refusals.is_empty(), "a healthy node refused writes: {:?}", round.refusals);
+        rounds.push(round);
+    }
+    let node = launch.start();
+    slowest = slowest.max(node.ready_after);
+    for round in &rounds {
+        round.check(&node);
+    }
+    let acknowledged: usize = rounds.iter().map(Round::acknowledged).sum();
+    println!("{ROUNDS} kills, {acknowledged} acknowledged requests, slowest start {slowest:?}");
+    assert!(acknowledged > ROUNDS as usize * 20, "too few writes to prove anything: {acknowledged}");
+    assert!(slowest < READY_MAX, "start to ready took {slowest:?}");
+}
+
+/// A crash during recovery must be no worse than the first one: the node is killed again while it starts.
+#[test]
+fn kill_during_start_loses_nothing() {
+    let mut rng = Rng::new(support::seed(2));
+    let dir = TempDir::new("crash-start");
+    let launch = Launch::new(&dir.path().join("data"), &[]);
+    let mut node = launch.start();
+    node.execute(SCHEMA);
+    let load = Load::start(node.port(), 0, WRITERS, 200, &mut rng);
+    poll("2,000 writes", Duration::from_secs(30), || (load.acknowledged.load(Ordering::Relaxed) > 2000).then_some(()));
+    node.kill9();
+    let round = load.finish(0);
+    for _ in 0..12 {
+        let mut node = launch.spawn();
+        let moment = Instant::now() + Duration::from_millis(rng.between(0, 60));
+        poll("a random moment", Duration::from_secs(5), || (Instant::now() >= moment).then_some(()));
+        node.kill9();
+    }
+    round.check(&launch.start());
+}
+
+#[test]
+fn a_second_process_on_the_same_directory_fails_at_once() {
+    let dir = TempDir::new("second");
+    let data = dir.path().join("data");
+    let first = Node::start(&data, &[]);
+    let began = Instant::now();
+    let mut second = Launch::new(&data, &[]).spawn();
+    let exit = second.wait_exit();
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
+    let log = exit.log.to_lowercase();
+    assert!(log.contains(&data.display().to_string().to_lowercase()), "the directory is not named:\n{log}");
+    assert!(["lock", "in use", "another process"].iter().any(|w| log.contains(w)), "the reason is not given:\n{log}");
+    assert_eq!(first.number("SELECT 1"), 1, "the first process is not disturbed");
+}
+
+#[test]
+fn sigterm_finishes_requests_and_flushes_queued_writes() {
+    let mut rng = Rng::new(support::seed(3));
+    let dir = TempDir::new("sigterm");
+    // Queued writes stay in memory until the stop: neither size nor time lets the queue flush before.
+    let flags = ["-write-queue-timeout=1h", "-write-queue-batch-size=100000", "-write-queue-capacity=100000"];
+    let launch = Launch::new(&dir.path().join("data"), &flags);
+    let mut node = launch.start();
+    node.execute(SCHEMA);
+    node.execute(r#"["CREATE TABLE queued (n INT)"]"#);
+    let mut client = node.client();
+    for n in 0..500 {
+        let reply = client.post("/db/execute?queue", &format!(r#"[["INSERT INTO queued VALUES(?)",{n}]]"#));
+        assert_eq!(reply.expect("the node answers").status, 200);
+    }
+    assert_eq!(node.number("SELECT count(*) FROM queued"), 0, "the queue flushed too early for this test");
+
+    // These wait for the queue's hour: the stop must flush first and then let them have their answer.
+    let waiting: Vec<_> = (500..504)
+        .map(|n| {
+            let mut client = node.client();
+            let body = format!(r#"[["INSERT INTO queued VALUES(?)",{n}]]"#);
+            std::thread::spawn(move || client.post("/db/execute?queue&wait&timeout=1h", &body))
+        })
+        .collect();
+    // Of the ledger's writers, only those that do not use the queue take part.
+    let load = Load::start(node.port(), 0, 3, 20, &mut rng);
+    let port = node.port();
+    let slow = std::thread::spawn(move || {
+        let sql =
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n < 1500000) SELECT count(*) FROM c";
+        support::Client::new(port).get(&format!("/db/query?level=none&q={}", support::http::encode(sql)))
+    });
+    poll("writes under way", Duration::from_secs(20), || {
+        (load.acknowledged.load(Ordering::Relaxed) > 50).then_some(())
+    });
+    let began = Instant::now();
+    let exit = node.terminate();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    let slow = slow.join().expect("no panic").expect("a request that was under way is answered");
+    assert_eq!(slow.json()["results"][0]["values"][0][0], 1_500_000);
+    for thread in waiting {
+        let reply = thread.join().expect("no panic").expect("a request that waits for the queue is answered");
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "the stop took {:?}", began.elapsed());
+    let round = load.finish(0);
+
+    let node = launch.start();
+    assert!(node.ready_after < READY_MAX, "start to ready took {:?}", node.ready_after);
+    assert_eq!(node.rows("SELECT count(*), count(DISTINCT n) FROM queued"), vec![vec![serde_json::json!(504); 2]]);
+    round.check(&node);
+}
+
+#[test]
+fn sigint_stops_an_idle_node_with_exit_0() {
+    let dir = TempDir::new("sigint");
+    let mut node = Node::start(&dir.path().join("data"), &[]);
+    // A connection that is merely open must not hold up the stop.
+    let mut idle = node.client();
+    assert_eq!(idle.get("/readyz?noleader").expect("the node answers").status, 200);
+    let began = Instant::now();
+    node.signal(libc::SIGINT);
+    let exit = node.wait_exit();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!(began.elapsed() < Duration::from_secs(5), "the stop took {:?}", began.elapsed());
+}
+
+/// Entries larger than what the log keeps in memory are answered all the same, and so are small ones behind them.
+#[test]
+fn large_writes_are_answered_and_survive() {
+    let dir = TempDir::new("large");
+    let mut node = Node::start(&dir.path().join("data"), &[]);
+    node.execute(SCHEMA);
+    node.execute(r#"["CREATE TABLE large (n INT, x TEXT)"]"#);
+    let load = Load::start(node.port(), 0, 4, 20, &mut Rng::new(6));
+    const MEGABYTES: [usize; 4] = [20, 1, 33, 17];
+    let threads: Vec<_> = MEGABYTES
+        .into_iter()
+        .map(|megabytes| {
+            let mut client = node.client();
+            std::thread::spawn(move || {
+                let body =
+                    format!(r#"[["INSERT INTO large VALUES(?,?)",{megabytes},"{}"]]"#, "y".repeat(megabytes << 20));
+                client.post("/db/execute", &body)
+            })
+        })
+        .collect();
+    for thread in threads {
+        let reply = thread.join().expect("no panic").expect("a large write is answered");
+        assert_eq!(reply.json()["results"][0]["rows_affected"], 1, "{}", reply.text());
+    }
+    node.kill9();
+    let round = load.finish(0);
+    let node = node.launch().start();
+    round.check(&node);
+    let sizes = node.rows("SELECT n, length(x) FROM large ORDER BY n");
+    let expected: Vec<Vec<serde_json::Value>> =
+        [1, 17, 20, 33].iter().map(|m| vec![(*m).into(), (*m << 20).into()]).collect();
+    assert_eq!(sizes, expected);
+}

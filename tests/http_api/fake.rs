@@ -1,0 +1,316 @@
+//! A node that is not there: it answers by what the SQL says, and notes what it was asked.
+
+use ferrolite::command::{Column, Request, ResultSink, Statement, StatementResult, ValueRef};
+use ferrolite::config::{Config, Launch};
+use ferrolite::coordinator::status::{Member, RaftStatus, StoreStatus};
+use ferrolite::coordinator::{Error, Level, PermitDone, QueueDone, ReadOptions, ReadPermit, WriteDone, Written};
+use ferrolite::db::DbStatus;
+use ferrolite::http::Front;
+use ferrolite::http::backend::Backend;
+use ferrolite::http::engine::{self, Body, Handler, Headers, Responder, Response, ResponseBody};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+type Held = Box<dyn FnOnce() + Send>;
+
+/// What a client would see.
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+    }
+
+    fn from(response: Response) -> Answer {
+        let body = match response.body {
+            ResponseBody::Empty => String::new(),
+            ResponseBody::Bytes(bytes) => String::from_utf8(bytes).expect("UTF-8"),
+            ResponseBody::Stream(_) => panic!("no endpoint streams"),
+        };
+        Answer { status: response.status, headers: response.headers, body }
+    }
+}
+
+/// The front with a fake behind it.
+pub struct Node {
+    pub front: Front,
+    pub backend: Arc<Fake>,
+}
+
+impl Node {
+    /// Starts with flags of the command line.
+    pub fn start(flags: &[&str]) -> Node {
+        let words: Vec<&str> = flags.iter().copied().chain(["/data"]).collect();
+        let config = Arc::new(Config::from_words(&words).expect("valid flags"));
+        let launch = Launch::new("ferrolite", &["ferrolite".to_owned(), "serve".to_owned()], "3");
+        let backend = Arc::new(Fake::new(&config));
+        Node { front: Front::new(backend.clone(), config, launch), backend }
+    }
+
+    pub fn call(&self, method: &str, target: &str, body: &str) -> Answer {
+        self.call_with(method, target, &[], body.as_bytes())
+    }
+
+    pub fn call_with(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let answer = self.begin(method, target, headers, body).recv_timeout(Duration::from_secs(5));
+        answer.unwrap_or_else(|_| panic!("{method} {target} was not answered"))
+    }
+
+    /// Hands a request to the front; its answer arrives in the channel.
+    pub fn begin(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> crossbeam_channel::Receiver<Answer> {
+        self.backend.log().clear();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let request = engine::Request {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: Headers(headers.iter().map(|(n, v)| (n.to_string(), v.as_bytes().to_vec())).collect()),
+            body: Body::Memory(body.to_vec()),
+            peer: ([127, 0, 0, 1], 1).into(),
+        };
+        let (answer_tx, answer_rx) = crossbeam_channel::bounded(1);
+        let take = move |response| answer_tx.send(Answer::from(response)).expect("the test waits");
+        self.front.handle(request, Responder::to_function(take));
+        answer_rx
+    }
+}
+
+pub struct Fake {
+    node_id: String,
+    calls: Mutex<Vec<&'static str>>,
+    last: Mutex<(Request, ReadOptions)>,
+    holds: AtomicBool,
+    held: Mutex<Vec<Held>>,
+    has_leader: AtomicBool,
+    is_ready: AtomicBool,
+    is_open: AtomicBool,
+    has_news: AtomicBool,
+}
+
+impl Fake {
+    fn new(config: &Config) -> Fake {
+        Fake {
+            node_id: config.node_id.clone(),
+            calls: Mutex::default(),
+            last: Mutex::default(),
+            holds: AtomicBool::new(false),
+            held: Mutex::default(),
+            has_leader: AtomicBool::new(true),
+            is_ready: AtomicBool::new(true),
+            is_open: AtomicBool::new(true),
+            has_news: AtomicBool::new(true),
+        }
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, Vec<&'static str>> {
+        self.calls.lock().expect("no test panicked")
+    }
+
+    fn note(&self, call: &'static str, request: Option<&Request>, options: Option<&ReadOptions>) {
+        self.log().push(call);
+        let mut last = self.last.lock().expect("no test panicked");
+        if let Some(request) = request {
+            last.0 = request.clone();
+        }
+        if let Some(options) = options {
+            last.1 = options.clone();
+        }
+    }
+
+    /// What the last request to the front made it ask.
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.log().clone()
+    }
+
+    pub fn last_request(&self) -> Request {
+        self.last.lock().expect("no test panicked").0.clone()
+    }
+
+    pub fn last_options(&self) -> ReadOptions {
+        self.last.lock().expect("no test panicked").1.clone()
+    }
+
+    pub fn hold_writes(&self) {
+        self.holds.store(true, Ordering::SeqCst);
+    }
+
+    pub fn take_held(&self) -> Held {
+        self.held.lock().expect("no test panicked").pop().expect("a write is held")
+    }
+
+    pub fn held_len(&self) -> usize {
+        self.held.lock().expect("no test panicked").len()
+    }
+
+    pub fn lose_leader(&self) {
+        self.has_leader.store(false, Ordering::SeqCst);
+    }
+
+    pub fn fall_behind(&self) {
+        self.is_ready.store(false, Ordering::SeqCst);
+    }
+
+    pub fn close_store(&self) {
+        self.is_open.store(false, Ordering::SeqCst);
+        self.lose_leader();
+    }
+
+    /// SQL such as `error stale` asks for an error.
+    fn error(request: &Request) -> Option<Error> {
+        match request.statements.first()?.sql.strip_prefix("error")?.trim() {
+            "stale" => Some(Error::StaleRead),
+            "leader" => Some(Error::LeaderNotFound),
+            "redirect" => Some(Error::Redirect { leader_url: "https://other:4001".to_owned() }),
+            other => panic!("no such error: {other}"),
+        }
+    }
+
+    fn write(&self, request: &Request, done: WriteDone) {
+        let outcome = match Fake::error(request) {
+            Some(error) => Err(error),
+            None => {
+                let result = StatementResult::Write { last_insert_id: 7, rows_affected: 1, time: 0.5 };
+                let results = vec![result; request.statements.len()];
+                Ok(Written { results, raft_index: raft::Index(42) })
+            }
+        };
+        if self.holds.load(Ordering::SeqCst) {
+            self.held.lock().expect("no test panicked").push(Box::new(move || done(outcome)));
+        } else {
+            done(outcome);
+        }
+    }
+}
+
+impl Backend for Fake {
+    fn execute(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.note("execute", Some(&request), Some(options));
+        self.write(&request, done);
+    }
+
+    fn request(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.note("request", Some(&request), Some(options));
+        self.write(&request, done);
+    }
+
+    fn only_reads(&self, request: &Request) -> Result<bool, Error> {
+        self.note("only_reads", None, None);
+        Ok(request.statements.iter().all(|statement| !statement.sql.starts_with("INSERT")))
+    }
+
+    fn permit_read(&self, options: &ReadOptions, done: PermitDone) {
+        self.note("permit_read", None, Some(options));
+        let raft_index = (options.level == Level::Strong).then_some(raft::Index(43));
+        done(Ok(ReadPermit { raft_index }));
+    }
+
+    fn read(
+        &self,
+        _permit: &ReadPermit,
+        request: &Request,
+        _options: &ReadOptions,
+        sink: &mut dyn ResultSink,
+    ) -> Result<(), Error> {
+        self.note("read", Some(request), None);
+        if let Some(error) = Fake::error(request) {
+            return Err(error);
+        }
+        for _ in &request.statements {
+            sink.begin_rows(&[Column { name: "a".to_owned(), decl_type: "integer".to_owned() }]);
+            sink.row(&[ValueRef::Integer(1)]).expect("there is room");
+            sink.end_rows(0.25);
+        }
+        Ok(())
+    }
+
+    fn enqueue(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
+        let fails = statements.iter().any(|statement| statement.sql == "error");
+        if fails && wait && timeout < Duration::from_secs(1) {
+            return done(Err(Error::QueueWaitTimeout));
+        }
+        done(Ok(1001));
+    }
+
+    fn queue_sequence(&self) -> u64 {
+        1_790_000_000_000_154_139
+    }
+
+    fn snapshot(&self, _trailing_logs: u64) -> Result<bool, Error> {
+        Ok(self.has_news.swap(false, Ordering::SeqCst))
+    }
+
+    fn store_status(&self) -> Option<StoreStatus> {
+        if !self.is_open.load(Ordering::SeqCst) {
+            return None;
+        }
+        let member = Member { id: self.node_id.clone(), addr: "localhost:4002".to_owned(), voter: true };
+        Some(StoreStatus {
+            dir: "/data".into(),
+            dir_bytes: 1_200_000,
+            ready: true,
+            leader: self.leader(),
+            members: vec![member],
+            fsm_index: 3,
+            fsm_term: 1,
+            fsm_update_time_us: 1_700_000_000_000_000,
+            db_applied_index: 3,
+            strong_read_term: 0,
+            leader_appended_at_us: 0,
+            last_vacuum_us: 0,
+            raft: RaftStatus {
+                state: "Leader",
+                voter: true,
+                term: 1,
+                last_log_index: 3,
+                last_log_term: 1,
+                commit_index: 3,
+                applied_index: 3,
+                fsm_pending: 0,
+                last_snapshot_index: 0,
+                last_snapshot_term: 0,
+                configuration_index: 1,
+                num_peers: 0,
+                log_bytes: 4096,
+                last_contact_ms: None,
+            },
+            db: DbStatus::default(),
+        })
+    }
+
+    fn leader(&self) -> Option<(String, String)> {
+        let has_leader = self.has_leader.load(Ordering::SeqCst);
+        has_leader.then(|| (self.node_id.clone(), "localhost:4002".to_owned()))
+    }
+
+    fn step_down(&self, target: Option<&str>, wait: bool) -> Result<(), Error> {
+        match target {
+            Some(id) if id == self.node_id => Err(Error::AlreadyLeader),
+            Some(_) => Err(Error::NodeNotFound),
+            None if wait => Err(Error::NotEnoughNodes),
+            None => Ok(()),
+        }
+    }
+
+    fn remove_node(&self, _id: &str, _timeout: Duration) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn wait_synced(&self, _timeout: Duration) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::SeqCst)
+    }
+}
