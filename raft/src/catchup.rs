@@ -53,7 +53,7 @@ impl Replica {
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(peer) = leader.peers.iter_mut().find(|p| p.id == *peer && p.state == PeerState::Snapshot) {
             // Waits for an answer to a heartbeat, and then finds once more that the log does not reach back.
-            peer.state = PeerState::Probe { sent: true };
+            peer.state = PeerState::Probe { sent: Some(peer.matched) };
         }
     }
 

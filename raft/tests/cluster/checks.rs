@@ -62,17 +62,16 @@ impl Checks {
         assert!(index >= floor, "{token:?} reads at {index}, but {floor} was committed before it began");
     }
 
-    /// Terms and commit indexes never fall while a node runs; terms not even when it does not.
+    /// What was only in memory is gone: the node counts from what its disk holds.
+    pub fn crashed(&mut self, at: usize, node: &Node) {
+        self.seen.insert((at, node.config.incarnation.0), (node.disk.hard_state.term, Index(0)));
+    }
+
+    /// Terms and commit indexes never fall while a node runs; terms on disk not even when it does not.
     pub fn between_steps(&mut self, nodes: &[Node]) {
         for (at, node) in nodes.iter().enumerate() {
             let key = (at, node.config.incarnation.0);
-            let Some(replica) = &node.replica else {
-                if let Some(seen) = self.seen.get_mut(&key) {
-                    seen.1 = Index(0);
-                    seen.0 = node.disk.hard_state.term;
-                }
-                continue;
-            };
+            let Some(replica) = &node.replica else { continue };
             let now = (replica.term(), replica.commit());
             let before = self.seen.insert(key, now).unwrap_or_default();
             assert!(now.0 >= before.0 && now.1 >= before.1, "n{at} went back from {before:?} to {now:?}");

@@ -261,6 +261,7 @@ impl Cluster {
         node.mirror = node.disk.clone();
         let back = self.random.below(4);
         node.machine.fall_back(back, &self.checks.committed);
+        self.checks.crashed(at, &self.nodes[at]);
     }
 
     pub fn restart(&mut self, at: usize) {
@@ -378,10 +379,9 @@ impl Cluster {
             if self.cut.contains(&(from, to)) {
                 continue;
             }
-            if let Some(replica) = &mut self.nodes[to].replica {
-                if let Err(StepError::Malformed(why)) = replica.step(envelope) {
-                    panic!("a correct peer sent something malformed: {why}");
-                }
+            let Some(replica) = &mut self.nodes[to].replica else { continue };
+            if let Err(StepError::Malformed(why)) = replica.step(envelope) {
+                panic!("a correct peer sent something malformed: {why}");
             }
         }
     }
