@@ -75,6 +75,10 @@ impl Replica {
         if meta.last.term > self.hard.term || meta.membership_index > meta.last.index {
             return Err(SnapshotError::Malformed);
         }
+        if meta.last.index <= self.commit && !self.log.contains(meta.last) {
+            // It contradicts what is committed here: it is of another history.
+            return Err(SnapshotError::Malformed);
+        }
         self.handover.installing = Some(meta.last);
         Ok(())
     }

@@ -94,6 +94,8 @@ impl Replica {
             // The timer goes on running; a later attempt may find other minds.
             (Tally::Lost, _) => self.follow_nobody(),
             (Tally::Won, false) => self.stand(false),
+            // A majority without this node's own vote: no correct peer answers a request that has not left.
+            (Tally::Won, true) if !self.ledger.hard_state_is_durable() => {}
             (Tally::Won, true) => self.lead(),
         }
     }
