@@ -67,8 +67,7 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
         Engine::start(listeners, engine_config(config), front).map_err(context("failed to start HTTP server"))?;
     log::info!(target: "http", "service listening on {}", config.http.addr);
 
-    let node = Node::open(lock, node_options(config)).map_err(context("failed to open store"))?;
-    coordinator.attach_node(node.handle());
+    // The queue first: a node that says it is ready must take queued writes too.
     let (queue, queue_thread) = QueueHandle::start(Arc::clone(&coordinator), queue_options(config))
         .map_err(context("failed to start the write queue"))?;
     coordinator.attach_queue(queue.clone());
@@ -77,6 +76,8 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
         "execute queue processing started with capacity {}, batch size {}, timeout {:?}",
         config.queue.capacity, config.queue.batch_size, config.queue.timeout.unwrap_or_default(),
     );
+    let node = Node::open(lock, node_options(config)).map_err(context("failed to open store"))?;
+    coordinator.attach_node(node.handle());
     let maintenance = Maintenance::start(node.handle(), maintenance_options(config))
         .map_err(context("failed to start maintenance"))?;
     announce(config);

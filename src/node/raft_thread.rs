@@ -324,7 +324,8 @@ impl RaftThread {
     fn role_changed(&mut self, change: &RoleChange) {
         let leads = change.role == RoleKind::Leader;
         if leads {
-            log::info!(target: "store", "this node ({}) is now Leader of term {}", self.replica.id(), change.term);
+            let id = self.replica.id();
+            log::info!(target: "store", "this node (ID={id}, addr={}) is now Leader", self.address_of(id));
         } else {
             self.pending.fail_all(&NodeError::LeadershipLost);
         }
