@@ -12,6 +12,7 @@
 //! | [`db`] | SQLite: the writer (apply), the readers, determinism; the only place that names rusqlite |
 //! | [`queue`] | queued writes |
 //! | [`vars`] | counters of `/debug/vars` |
+//! | [`limits`] | what keeps memory bounded: limits that belong together, turns for large requests and results |
 //! | [`config`], [`text`], [`logging`] | flags, Go-style text forms, log lines |
 //!
 //! The `raft` crate beside this one holds the replica and its write-ahead log, and knows nothing of SQL, threads or
@@ -55,9 +56,9 @@
 //!
 //! # What is deliberately absent
 //!
-//! No async runtime; no `unsafe` outside `db` and `http::engine`; no clock, randomness, thread or file in the raft core; no second
-//! copy of the database on disk; no rewriting of SQL text; no retry of a failed sync. `tests/tidy.rs` enforces what can be
-//! enforced.
+//! No async runtime; no `unsafe` but for calls of C (SQLite in `db::sqlite`, single calls of the C library elsewhere); no
+//! clock, randomness, thread or file in the raft core; no second copy of the database on disk; no rewriting of SQL text;
+//! no retry of a failed sync. `tests/tidy.rs` enforces what can be enforced.
 
 pub mod command;
 pub mod config;
