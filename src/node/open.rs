@@ -393,6 +393,7 @@ fn shared(writer: &Writer, members: Vec<MemberStatus>) -> Result<Shared, OpenErr
         strong_read_term: AtomicU64::new(0),
         caught_up: AtomicBool::new(false),
         syncing: AtomicBool::new(false),
+        room: Arc::default(),
         wants_applied: AtomicBool::new(false),
         is_leader: AtomicBool::new(false),
         raft: Mutex::new(RaftStatus { state: "Follower", voter: true, ..RaftStatus::default() }),

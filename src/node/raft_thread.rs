@@ -14,7 +14,7 @@ use crate::command::codec;
 use raft::{Effects, Entry, Index, LogId, LogRange, ProposeError, ReadToken, Replica, RoleChange, RoleKind, Suffrage};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// Inputs that wait here at most. Callers block when it is full (`-raft-apply-timeout`); the WAL thread and the applier
@@ -181,6 +181,7 @@ impl RaftThread {
     fn ask_for_applied(&mut self) {
         let waits = !self.held.is_empty() || !self.outbox.is_empty() || self.replica.waits_for_applied();
         self.shared.wants_applied.store(waits, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         // What was applied before the flag was seen is looked at here, or nobody would.
         if waits && self.shared.applied.get() > self.replica.applied_index() {
             self.replica.applied(self.shared.applied.get());
