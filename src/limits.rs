@@ -5,6 +5,7 @@
 
 use crate::{db, http};
 use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A request's body from this size on is large: it is held as text, as a log entry and as SQLite's copy of it.
@@ -15,10 +16,10 @@ pub const LARGE_RESULT_BYTES: usize = 1024 * 1024;
 /// How long a large request or result waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Workers that may wait for a turn: the others go on serving small requests.
-const TURN_WAITERS_MAX: usize = 16;
+const TURN_WAITERS_MAX: usize = 32;
 
 /// Large requests, until they are answered.
-pub static LARGE_BODIES: Turnstile = Turnstile::new(1);
+pub static LARGE_BODIES: Turnstile = Turnstile::new(2);
 /// Large results while they are made; what is made and not yet sent goes to a scratch file.
 pub static LARGE_RESULTS: Turnstile = Turnstile::new(2);
 
@@ -76,6 +77,42 @@ impl Drop for Turn {
     }
 }
 
+/// Memory, in bytes, that many may take parts of.
+#[derive(Default)]
+pub struct Room {
+    taken_bytes: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// A part of a [`Room`]; dropping it gives the bytes back.
+#[must_use]
+pub struct RoomTaken {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Waits until `bytes` fit `bytes_max` together with what is taken; what alone is larger is let in when nothing else is.
+    /// `None` when there is no room by the deadline.
+    pub fn take(self: &Arc<Room>, bytes: usize, bytes_max: usize, deadline: Instant) -> Option<RoomTaken> {
+        let mut taken = self.taken_bytes.lock();
+        while *taken > 0 && *taken + bytes > bytes_max {
+            if self.freed.wait_until(&mut taken, deadline).timed_out() {
+                return None;
+            }
+        }
+        *taken += bytes;
+        Some(RoomTaken { room: Arc::clone(self), bytes })
+    }
+}
+
+impl Drop for RoomTaken {
+    fn drop(&mut self) {
+        *self.room.taken_bytes.lock() -= self.bytes;
+        self.room.freed.notify_all();
+    }
+}
+
 /// Sets up the C library's allocator and the descriptor limit; called once, before other threads exist.
 ///
 /// Freed blocks of large requests must go back to the system rather than stay in an arena for each thread, and the limit on
@@ -107,6 +144,26 @@ pub fn release_memory() {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn what_is_held_cannot_take_more_memory_than_there_is_room() {
+        const MAX: usize = 1000;
+        let room = Arc::new(Room::default());
+        let soon = || Instant::now() + Duration::from_millis(5);
+        let large = room.take(10 * MAX, MAX, soon()).expect("a large one alone is taken");
+        assert!(room.take(1, MAX, soon()).is_none());
+        drop(large);
+        let half = room.take(MAX / 2, MAX, soon()).expect("there is room");
+        let other = room.take(MAX / 2, MAX, soon()).expect("there is room");
+        assert!(room.take(1, MAX, soon()).is_none());
+        let waiter = Arc::clone(&room);
+        let waiting =
+            std::thread::spawn(move || waiter.take(1, MAX, Instant::now() + Duration::from_secs(20)).is_some());
+        drop(half);
+        assert!(waiting.join().expect("no panic"));
+        drop(other);
+        assert_eq!(*room.taken_bytes.lock(), 0);
+    }
 
     #[test]
     fn no_more_are_inside_than_may_be_and_all_get_their_turn() {

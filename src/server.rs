@@ -53,7 +53,6 @@ struct Server {
 fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
     // Before any thread: a signal must find its handler, and a second process must fail before it disturbs anything.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(context("failed to install signal handlers"))?;
-    std::fs::create_dir_all(&config.data_dir).map_err(context("failed to create the data directory"))?;
     let lock = Node::lock(&config.data_dir).map_err(context("failed to open store"))?;
 
     // HTTP answers from the first second, also while the store is being opened.

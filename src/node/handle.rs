@@ -6,6 +6,7 @@ use super::raft_thread::RaftInput;
 use crate::command::{Action, Command};
 use crate::coordinator::status::{Member, RaftStatus};
 use crate::db::{Outcome, Readers};
+use crate::limits::Room;
 use crossbeam_channel::SendTimeoutError;
 use parking_lot::Mutex;
 use raft::{Index, LogId};
@@ -16,6 +17,11 @@ use std::time::{Duration, Instant};
 
 /// The largest log entry: what one record of the log holds.
 const PAYLOAD_BYTES_MAX: usize = raft::wal::PAYLOAD_BYTES_MAX as usize;
+
+/// Payloads of up to this size are bounded well enough by the number of connections.
+const SMALL_PAYLOAD_BYTES: usize = 4 * 1024;
+/// Bytes of larger payloads that may be on their way, from the proposal to the answer.
+const PROPOSED_BYTES_MAX: usize = 24 * 1024 * 1024;
 
 /// Why the node did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +88,8 @@ pub struct Shared {
     pub caught_up: AtomicBool,
     /// A sync of the log is under way; what is proposed meanwhile goes into the next one and need not wake anybody.
     pub syncing: AtomicBool,
+    /// What the payloads on their way take.
+    pub room: Arc<Room>,
     /// The raft thread holds something back until more is applied, and wants to hear of it.
     pub wants_applied: AtomicBool,
     pub is_leader: AtomicBool,
@@ -110,6 +118,17 @@ impl NodeHandle {
             let error = NodeError::TooLarge { bytes: payload.len(), bytes_max: PAYLOAD_BYTES_MAX };
             return done(Err(error));
         }
+        if payload.len() <= SMALL_PAYLOAD_BYTES {
+            return self.send(RaftInput::Propose { payload, done });
+        }
+        let deadline = Instant::now() + self.apply_timeout;
+        let Some(room) = self.shared.room.take(payload.len(), PROPOSED_BYTES_MAX, deadline) else {
+            return done(Err(NodeError::EnqueueTimeout));
+        };
+        let done = Box::new(move |applied| {
+            drop(room);
+            done(applied);
+        });
         self.send(RaftInput::Propose { payload, done });
     }
 

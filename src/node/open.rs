@@ -109,11 +109,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Takes the data directory for this process.
+    /// Takes the data directory for this process; makes it when it is missing.
     ///
     /// # Errors
     /// Another process holds it (at once, without waiting), or it cannot be made.
     pub fn lock(data_dir: &Path) -> io::Result<Lock> {
+        create_durably(data_dir)?;
         Ok(Lock { disk: Arc::new(FsDisk::open(&data_dir.join(WAL_DIR))?) })
     }
 
@@ -141,6 +142,21 @@ impl Node {
             let _ = thread.join();
         }
     }
+}
+
+/// Makes a directory and those above it, each durable in its parent: or a power cut could take the whole directory, with
+/// everything that was acknowledged in it.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_durably(parent)?;
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    std::fs::File::open(parent)?.sync_all()
 }
 
 /// A log that was lost while the database stayed must not be made anew: what this node promised would be forgotten.
@@ -377,6 +393,7 @@ fn shared(writer: &Writer, members: Vec<MemberStatus>) -> Result<Shared, OpenErr
         strong_read_term: AtomicU64::new(0),
         caught_up: AtomicBool::new(false),
         syncing: AtomicBool::new(false),
+        room: Arc::default(),
         wants_applied: AtomicBool::new(false),
         is_leader: AtomicBool::new(false),
         raft: Mutex::new(RaftStatus { state: "Follower", voter: true, ..RaftStatus::default() }),

@@ -11,10 +11,10 @@ use super::outbox::Outbox;
 use super::pending::Pending;
 use super::wal_thread::WalInput;
 use crate::command::codec;
-use raft::{Effects, Entry, Index, LogId, LogRange, ProposeError, ReadToken, Replica, RoleChange, RoleKind};
+use raft::{Effects, Entry, Index, LogId, LogRange, ProposeError, ReadToken, Replica, RoleChange, RoleKind, Suffrage};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// Inputs that wait here at most. Callers block when it is full (`-raft-apply-timeout`); the WAL thread and the applier
@@ -103,6 +103,8 @@ pub struct RaftThread {
     pending: Pending,
     held: VecDeque<(Vec<u8>, ApplyDone)>,
     reads: VecDeque<(ReadToken, ReadDone)>,
+    /// Reads that may run once this index is applied, while it is not even handed over; indexes never fall.
+    readable: VecDeque<(Index, ReadDone)>,
     read_token_last: u64,
     /// Committed entries that are being read back from the log, after a restart.
     replay: Option<LogRange>,
@@ -134,6 +136,7 @@ impl RaftThread {
             pending: Pending::default(),
             held: VecDeque::new(),
             reads: VecDeque::new(),
+            readable: VecDeque::new(),
             read_token_last: 0,
             replay: None,
             behind_replay: VecDeque::new(),
@@ -178,6 +181,7 @@ impl RaftThread {
     fn ask_for_applied(&mut self) {
         let waits = !self.held.is_empty() || !self.outbox.is_empty() || self.replica.waits_for_applied();
         self.shared.wants_applied.store(waits, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         // What was applied before the flag was seen is looked at here, or nobody would.
         if waits && self.shared.applied.get() > self.replica.applied_index() {
             self.replica.applied(self.shared.applied.get());
@@ -309,11 +313,16 @@ impl RaftThread {
         self.send_applier(input);
     }
 
-    /// Reads run behind what the applier was given before: every index that the replica calls readable was handed over
-    /// in this round or earlier.
+    /// A read runs behind everything that the applier was given up to its index.
     fn let_read(&mut self, effects: &mut Effects) {
-        if !effects.readable.is_empty() {
-            let reads = effects.readable.iter().map(|(token, _)| self.take_read(*token)).collect();
+        for (token, index) in &effects.readable {
+            let done = self.take_read(*token);
+            self.readable.push_back((*index, done));
+        }
+        let handed = self.replica.handed_over();
+        let ready = self.readable.iter().take_while(|(index, _)| *index <= handed).count();
+        if ready > 0 {
+            let reads = self.readable.drain(..ready).map(|(_, done)| done).collect();
             self.send_applier(ApplierInput::Readable(reads));
         }
         for token in &effects.failed_reads {
@@ -409,6 +418,13 @@ impl RaftThread {
         status.last_snapshot_index = self.log.database_durable.index.0;
         status.last_snapshot_term = self.log.database_durable.term.0;
         status.log_bytes = self.log.bytes;
+        if let Some((index, membership)) = replica.membership() {
+            let own = membership.get(replica.id());
+            let voters = membership.voters().count() as u64;
+            status.voter = own.is_some_and(|m| m.suffrage == Suffrage::Voter);
+            status.configuration_index = index.0;
+            status.num_peers = if status.voter { voters - 1 } else { 0 };
+        }
     }
 
     fn stop(mut self) {
@@ -416,7 +432,8 @@ impl RaftThread {
         for (_, done) in self.held.drain(..) {
             done(Err(NodeError::Stopped));
         }
-        for (_, done) in self.reads.drain(..) {
+        let waiting = self.reads.drain(..).map(|(_, done)| done);
+        for done in waiting.chain(self.readable.drain(..).map(|(_, done)| done)) {
             done(Err(NodeError::Stopped));
         }
         self.outbox.close();
