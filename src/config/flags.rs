@@ -121,7 +121,7 @@ use Status::{Active, NoEffect, Refused};
 pub const FLAGS: &[Flag] = &[
     row("auth", Text(""), Services, Refused("this build cannot check passwords, so the node would stand open"),
         "Path of the JSON file that names users, passwords and permissions. Empty: everybody may do everything."),
-    row("auto-backup", Text(""), Services, Refused("this build takes no automatic backups; use GET /db/backup"),
+    row("auto-backup", Text(""), Services, Refused("this build takes no automatic backups; use `sqlite3 'file:DIR/db.sqlite?mode=ro' '.backup FILE'`"),
         "Path of the automatic backup configuration."),
     row("auto-optimize-int", Duration(24 * HOUR), Sqlite, Active,
         "Time between automatic runs of PRAGMA optimize; 0 turns them off."),
@@ -231,7 +231,7 @@ pub const FLAGS: &[Flag] = &[
     row("raft-snap-int", Duration(10 * SECOND), Raft, Active,
         "How often the need to compact is looked at; 0 means every 120s, by entries only."),
     row("raft-snap-wal-size", Uint(4 * MIB), Raft, Active,
-        "Bytes of SQLite's write-ahead log after which the log is compacted; 0 turns this trigger off."),
+        "Bytes of log entries since the last compaction of the log that call for the next; 0 turns this trigger off."),
     ours("raft-wal-segment-size", Uint(4 * MIB), Raft, "Size of one file of the Raft log in bytes."),
     row("trace-profile", Text(""), General, GO_PROFILE, "Path of an execution trace to write."),
     row("version", Bool(false), General, Active, "Print the version and exit."),

@@ -305,10 +305,15 @@ impl Writer {
         if pages >= WAL_CHECKPOINT_PAGES { self.checkpoint() } else { Ok(()) }
     }
 
+    /// Moves the WAL's pages into the database file, as far as readers let it.
+    ///
     /// SQLite's own automatic checkpoint ignores errors and tries again with the next commit. But a sync that failed once
     /// may succeed the second time though the pages never reached the disk, and then the WAL that still has them is
     /// overwritten. So the checkpoint is ours, and its failure is fatal.
-    fn checkpoint(&self) -> Result<(), Fatal> {
+    ///
+    /// # Errors
+    /// The machine failed; the process must stop.
+    pub fn checkpoint(&self) -> Result<(), Fatal> {
         self.connection.checkpoint_passive().map_err(|error| Fatal::sqlite("checkpointing", &error))
     }
 

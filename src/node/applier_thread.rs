@@ -225,6 +225,10 @@ impl ApplierThread {
         {
             self.stop(&fatal);
         }
+        // So that who copies the file of a stopped node has all of it.
+        if let Err(fatal) = self.writer.checkpoint() {
+            self.stop(&fatal);
+        }
     }
 
     fn stop(&self, fatal: &Fatal) -> ! {

@@ -175,7 +175,7 @@ fn open_wal(
             }
             None => Err(OpenError::Mismatch(format!(
                 "there is a database in {} but no raft log in its {WAL_DIR} directory: the log was lost. Restore both \
-                 from a copy, or start on an empty directory and load the database into it",
+                 from a copy, or move both away, start on an empty directory and write the data anew",
                 options.data_dir.display()
             ))),
         },
