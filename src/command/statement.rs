@@ -25,7 +25,7 @@ pub struct Request {
     pub transaction: bool,
     /// Prefix result columns with the table they come from (reads only).
     pub qualify_columns: bool,
-    /// Most VM steps that one statement may take while the entry is applied; 0 = no limit. `db_timeout` becomes
+    /// Most VM steps that all statements together may take while the entry is applied; 0 = no limit. `db_timeout` becomes
     /// this count before the entry is proposed, so that every replica stops at the same step.
     pub vm_steps_max: u64,
 }

@@ -50,6 +50,8 @@ pub(super) struct Run<'a> {
     pub statements: u64,
     /// As many of them were done before a crash.
     pub done_before: u64,
+    /// VM steps taken of the request's budget; what counts is the same on every node.
+    pub steps_used: u64,
     /// Memory of the rows collected so far.
     pub result_bytes: usize,
     /// A statement that sets `changes()` has run.
@@ -83,12 +85,18 @@ impl<'a> Run<'a> {
             alone,
             statements: 0,
             done_before: 0,
+            steps_used: 0,
             result_bytes: 0,
             changes_set: false,
             statistics: false,
             sequence: false,
             deferral: false,
         }
+    }
+
+    /// The request has used up its `db_timeout`: what is left of it does not begin any more.
+    pub fn is_out_of_steps(&self) -> bool {
+        self.request.vm_steps_max > 0 && self.steps_used >= self.request.vm_steps_max
     }
 
     /// Each statement is a scope of its own for `changes()`, so that a crash between two of them changes nothing.
@@ -182,6 +190,7 @@ impl Writer {
                 let rows_from_reads = matches!(command.action, Action::Request(_));
                 let mut entry = Run::new(id, command.seed, request, rows_from_reads, true);
                 entry.done_before = progress.statements;
+                entry.steps_used = progress.steps_used;
                 let outcome =
                     if request.transaction { self.run_transaction(&mut entry)? } else { self.run_alone(&mut entry)? };
                 self.end_entry(&entry)?;

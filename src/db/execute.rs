@@ -18,7 +18,8 @@ use super::writer::{Meta, Writer, run};
 use crate::command::{self, Column, StatementResult, Value, ValueRef};
 use std::time::Instant;
 
-/// The progress handler counts in portions of this many VM steps.
+/// The progress handler counts in portions of this many VM steps. Each statement that begins counts as one portion as
+/// well, so that a long list of trivial statements uses up the budget of its request.
 const STEPS_PER_PORTION: u64 = 100;
 
 const TEXT_WRITE_TIMEOUT: &str = "execute timeout";
@@ -65,6 +66,9 @@ impl Writer {
     pub(super) fn run_string(&mut self, entry: &mut Run<'_>, string: &command::Statement) -> Result<End, Fatal> {
         if string.sql.is_empty() {
             return Ok(End::Nothing);
+        }
+        if entry.is_out_of_steps() {
+            return Ok(failed(TEXT_WRITE_TIMEOUT.to_owned(), false));
         }
         let started = Instant::now();
         let mut binder = match Binder::new(&string.parameters) {
@@ -132,6 +136,9 @@ impl Writer {
         if number < entry.done_before {
             return Ok(Ran::Done(None));
         }
+        if entry.is_out_of_steps() {
+            return Ok(Ran::failed(TEXT_WRITE_TIMEOUT));
+        }
         let vacuums = cached.meta.leading == Leading::Vacuum && !entry.request.transaction;
         let noticed = cached.meta.noticed;
         let statistics = noticed.statistics || noticed.optimize.is_some();
@@ -192,6 +199,7 @@ impl Writer {
             // Some virtual tables run SQL of their own on this occasion.
             self.connection.set_last_insert_rowid(before.last_insert_rowid);
         }
+        let steps_before = entry.steps_used;
         let mut ran = self.run_once(entry, cached, number)?;
         let digest = context::with(|c| c.suspect_digest.get());
         if digest != 0 {
@@ -201,6 +209,7 @@ impl Writer {
             if undoable && !self.connection.is_autocommit() {
                 self.roll_back_to_savepoint()?;
                 self.forget_changes_since(&before);
+                entry.steps_used = steps_before;
                 ran = self.run_once(entry, cached, number)?;
                 chosen = context::with(|c| c.suspect_digest.get()) != digest;
             }
@@ -263,6 +272,7 @@ impl Writer {
             statements: entry.statements,
             last_insert_rowid: self.connection.last_insert_rowid(),
             total_changes: self.connection.total_changes() - base,
+            steps_used: entry.steps_used,
         };
         self.commit("committing a statement")?;
         #[cfg(test)]
@@ -294,8 +304,10 @@ impl Writer {
             step_through(&mut cached.statement, entry, meta)
         };
         cached.statement.reset();
+        entry.steps_used = entry.steps_used.saturating_add(STEPS_PER_PORTION);
         if limited {
             self.connection.remove_progress_handler();
+            entry.steps_used = entry.request.vm_steps_max - context::with(|c| c.steps_left.get());
         }
         if meta.ddl {
             self.schema_changed = true;
@@ -358,7 +370,7 @@ impl Writer {
         Ok(error.text)
     }
 
-    /// Sets the step budget of the entry. Statements on virtual tables have none: what these do inside depends on
+    /// Sets what is left of the entry's step budget. Statements on virtual tables have none: what these do inside depends on
     /// what they remember, so that counting would not come out the same everywhere.
     fn limit_steps(&mut self, entry: &Run<'_>, cached: &Cached<Meta>) -> bool {
         let steps_max = entry.request.vm_steps_max;
@@ -368,7 +380,7 @@ impl Writer {
             return false;
         }
         context::with(|c| {
-            c.steps_left.set(steps_max);
+            c.steps_left.set(steps_max.saturating_sub(entry.steps_used).saturating_sub(STEPS_PER_PORTION));
             c.steps_exceeded.set(false);
         });
         self.connection.set_progress_handler(STEPS_PER_PORTION as i32, count_steps);

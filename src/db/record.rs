@@ -46,6 +46,8 @@ pub struct Progress {
     pub last_insert_rowid: i64,
     /// `total_changes()` as the entry's statements see it.
     pub total_changes: i64,
+    /// VM steps taken of the request's budget.
+    pub steps_used: u64,
 }
 
 impl Record {
@@ -70,6 +72,7 @@ impl Record {
         put(&self.progress.statements.to_le_bytes());
         put(&self.progress.last_insert_rowid.to_le_bytes());
         put(&self.progress.total_changes.to_le_bytes());
+        put(&self.progress.steps_used.to_le_bytes());
         bytes
     }
 
@@ -98,6 +101,7 @@ impl Record {
                 statements: u64::from_le_bytes(take(&mut rest)),
                 last_insert_rowid: i64::from_le_bytes(take(&mut rest)),
                 total_changes: i64::from_le_bytes(take(&mut rest)),
+                steps_used: u64::from_le_bytes(take(&mut rest)),
             },
         })
     }
@@ -200,7 +204,7 @@ mod tests {
             vacuum_us: 4,
             optimize_us: 8,
             created_us: 9,
-            progress: Progress { statements: 5, last_insert_rowid: 6, total_changes: 7 },
+            progress: Progress { statements: 5, last_insert_rowid: 6, total_changes: 7, steps_used: 10 },
         };
         assert_eq!(Record::decode(&record.encode()), Ok(record));
         assert!(Record::decode(&[1; 5]).is_err());

@@ -412,8 +412,13 @@ fn a_step_budget_stops_at_the_same_step_everywhere() {
         &read,
         "INSERT INTO t VALUES(2)",
     ]))));
-    assert_eq!(shown, ["1/1", "error: execute timeout", "error: query timeout", "2/1"]);
-    assert_eq!(node.integer("SELECT count(*) FROM t"), 2);
+    // The budget is the request's: what comes after its end does not begin.
+    assert_eq!(shown, ["1/1", "error: execute timeout", "error: execute timeout", "error: execute timeout"]);
+    assert_eq!(show(&node.one(Action::Request(limited(&[&read])))), ["error: query timeout"]);
+    let many = vec!["SELECT 1"; 2_000];
+    let shown = show(&node.one(Action::Execute(limited(&many))));
+    assert_eq!(shown.iter().filter(|s| s.starts_with("error")).count(), 1_000);
+    assert_eq!(node.integer("SELECT count(*) FROM t"), 1);
 }
 
 #[test]
