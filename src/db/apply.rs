@@ -196,6 +196,7 @@ impl Writer {
             Action::Optimize { mask } => {
                 run(&mut self.own.begin, "beginning a transaction")?;
                 self.optimize(*mask)?;
+                self.record.optimize_us = self.record.time_us;
                 statistics = true;
                 Outcome::default()
             }
@@ -238,6 +239,9 @@ impl Writer {
     /// Sets clock and connection state to what an entry may know.
     fn begin_entry(&mut self, command: &Command, progress: Progress) -> Result<(), Fatal> {
         self.record.time_us = self.record.time_us.max(command.unix_time_us);
+        if self.record.created_us == 0 {
+            self.record.created_us = self.record.time_us;
+        }
         let resumed = progress.statements > 0;
         self.connection.set_last_insert_rowid(if resumed { progress.last_insert_rowid } else { NO_ROWID });
         context::with(|c| {

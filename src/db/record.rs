@@ -28,6 +28,10 @@ pub struct Record {
     pub rows_affected: i64,
     /// When the database was last rebuilt (the entry's time); 0 = never.
     pub vacuum_us: i64,
+    /// When the planner's statistics were last looked at as a whole (the entry's time); 0 = never.
+    pub optimize_us: i64,
+    /// The time of the first entry that has one: the age of the cluster; 0 = there was none yet.
+    pub created_us: i64,
     /// How much of the entry after `applied` is done already; nothing for nearly all entries.
     pub progress: Progress,
 }
@@ -64,6 +68,8 @@ impl Record {
         put(&self.progress.statements.to_le_bytes());
         put(&self.progress.last_insert_rowid.to_le_bytes());
         put(&self.progress.total_changes.to_le_bytes());
+        put(&self.optimize_us.to_le_bytes());
+        put(&self.created_us.to_le_bytes());
         bytes
     }
 
@@ -91,6 +97,8 @@ impl Record {
                 last_insert_rowid: i64::from_le_bytes(take(&mut rest)),
                 total_changes: i64::from_le_bytes(take(&mut rest)),
             },
+            optimize_us: i64::from_le_bytes(take(&mut rest)),
+            created_us: i64::from_le_bytes(take(&mut rest)),
         })
     }
 
@@ -119,6 +127,8 @@ impl Record {
             last_insert_id: 0,
             rows_affected: 0,
             vacuum_us: 0,
+            optimize_us: 0,
+            created_us: 0,
             progress: Progress::default(),
         };
         let failed = |error| Fatal::sqlite("creating the applied row", &error);
@@ -188,6 +198,8 @@ mod tests {
             last_insert_id: i64::MIN,
             rows_affected: 3,
             vacuum_us: 4,
+            optimize_us: 8,
+            created_us: 9,
             progress: Progress { statements: 5, last_insert_rowid: 6, total_changes: 7 },
         };
         assert_eq!(Record::decode(&record.encode()), Ok(record));

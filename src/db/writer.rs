@@ -42,6 +42,10 @@ pub struct Applied {
     pub changed: Index,
     /// Entry time of the last VACUUM; 0 = never.
     pub vacuum_us: i64,
+    /// Entry time of the last `PRAGMA optimize` of ours; 0 = never.
+    pub optimize_us: i64,
+    /// Time of the first entry that has one; 0 = there was none yet.
+    pub created_us: i64,
 }
 
 /// See the module.
@@ -183,6 +187,8 @@ impl Writer {
             time_us: self.record.time_us,
             changed: self.record.changed,
             vacuum_us: self.record.vacuum_us,
+            optimize_us: self.record.optimize_us,
+            created_us: self.record.created_us,
         }
     }
 

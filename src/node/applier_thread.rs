@@ -181,6 +181,10 @@ impl ApplierThread {
         shared.last_entry_time_us.store(now.time_us, Ordering::Relaxed);
         shared.changed_index.store(now.changed.0, Ordering::Relaxed);
         shared.last_vacuum_us.store(now.vacuum_us, Ordering::Relaxed);
+        shared.last_optimize_us.store(now.optimize_us, Ordering::Relaxed);
+        if now.created_us > 0 {
+            shared.created_us.store(now.created_us, Ordering::Relaxed);
+        }
         shared.applied_time_us.store(now_us(), Ordering::Relaxed);
         shared.applied_term.store(last.term.0, Ordering::Relaxed);
         shared.applied.publish(last.index);

@@ -71,8 +71,8 @@ pub struct Shared {
     /// Entry times of the last VACUUM and `PRAGMA optimize` by the maintenance thread; 0 = never.
     pub last_vacuum_us: AtomicI64,
     pub last_optimize_us: AtomicI64,
-    /// When the database was made.
-    pub created_us: i64,
+    /// Time of the first entry; until there is one, when this process opened the database.
+    pub created_us: AtomicI64,
     /// The pragmas of the applier's connection, as they were set at start.
     pub pragmas_rw: Vec<(String, String)>,
     /// Term of the last strong read that completed.
