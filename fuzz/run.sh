@@ -12,7 +12,7 @@ fi
 passed=0 failed=0
 for target in "${targets[@]}"; do
     # 4 kB a case: long inputs only slow the search down; -rss_limit_mb catches allocations beyond reason.
-    mkdir -p "fuzz/corpus/$target"
+    mkdir -p "fuzz/corpus/$target" fuzz/target
     corpus=("fuzz/corpus/$target")
     if [ -d "fuzz/seeds/$target" ]; then
         corpus+=("fuzz/seeds/$target")

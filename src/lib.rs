@@ -12,6 +12,7 @@
 //! | [`db`] | SQLite: the writer (apply), the readers, determinism; the only place that names rusqlite |
 //! | [`queue`] | queued writes |
 //! | [`vars`] | counters of `/debug/vars` |
+//! | [`limits`] | what bounds the memory of the process; turns for large requests and results |
 //! | [`config`], [`text`], [`logging`] | flags, Go-style text forms, log lines |
 //!
 //! The `raft` crate beside this one holds the replica and its write-ahead log, and knows nothing of SQL, threads or
@@ -20,7 +21,7 @@
 //! # The walk of one write
 //!
 //! `http::engine` (worker) -> `http::front` -> `http::handlers::execute` -> `coordinator::write` -> `command::codec` ->
-//! `node::handle` => `node::raft_thread` -> `raft::Replica` => `node::wal_thread` (one `fdatasync` for all that wait) =>
+//! `node::handle` => `node::raft_thread` -> `raft::Replica` => `node::wal_thread` -> `raft::wal` (one `fdatasync` for all that wait) =>
 //! `node::raft_thread` (committed) => `node::applier_thread` -> `db::writer` (one transaction for all that wait) =>
 //! `http::engine` (worker) -> `http::json`. `=>` is a hand-over between threads. The worker does not wait meanwhile: it
 //! keeps a `Responder` in the continuation and serves others.
@@ -31,6 +32,7 @@
 //! |---|---|---|---|
 //! | `main` | `server` | every part | signals |
 //! | `http-N` | `http::engine` | connections; runs handlers and reads | sockets, completions |
+//! | `http-accept` | `http::engine::acceptor` | the listeners, the deadlines, the number of workers | sockets, the clock |
 //! | `raft` | `node::raft_thread::RaftThread` | `raft::Replica`, who waits for which index | its inbox |
 //! | `wal` | `node::wal_thread::WalThread` | the log files | its inbox, the disk |
 //! | `applier` | `node::applier_thread::ApplierThread` | the read-write SQLite connection | its inbox, the disk |
@@ -55,7 +57,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! No async runtime; no `unsafe` outside `db` and `http::engine`; no clock, randomness, thread or file in the raft core; no second
+//! No async runtime; no `unsafe` outside `db::sqlite` (SQLite's interface) and single calls of the C library (`limits`, `text`,
+//! `vars`); no clock, randomness, thread or file in the raft core; no second
 //! copy of the database on disk; no rewriting of SQL text; no retry of a failed sync. `tests/tidy.rs` enforces what can be
 //! enforced.
 
@@ -64,6 +67,7 @@ pub mod config;
 pub mod coordinator;
 pub mod db;
 pub mod http;
+pub mod limits;
 pub mod logging;
 pub mod node;
 pub mod queue;

@@ -124,6 +124,7 @@ fn serve(name: &str, usage_name: &str, words: &[String], arguments: &[String]) -
         complain(build_info::version_line(program, sqlite_version()));
         return 0;
     }
+    ferrolite::limits::prepare_process();
     let config = match Config::from_flags(&raw) {
         Ok(config) => config,
         Err(error @ ConfigError::MissingDataDir) => {

@@ -53,7 +53,6 @@ struct Server {
 fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
     // Before any thread: a signal must find its handler, and a second process must fail before it disturbs anything.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(context("failed to install signal handlers"))?;
-    std::fs::create_dir_all(&config.data_dir).map_err(context("failed to create the data directory"))?;
     let lock = Node::lock(&config.data_dir).map_err(context("failed to open store"))?;
 
     // HTTP answers from the first second, also while the store is being opened.
@@ -67,8 +66,7 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
         Engine::start(listeners, engine_config(config), front).map_err(context("failed to start HTTP server"))?;
     log::info!(target: "http", "service listening on {}", config.http.addr);
 
-    let node = Node::open(lock, node_options(config)).map_err(context("failed to open store"))?;
-    coordinator.attach_node(node.handle());
+    // The queue first: a node that says it is ready must take queued writes too.
     let (queue, queue_thread) = QueueHandle::start(Arc::clone(&coordinator), queue_options(config))
         .map_err(context("failed to start the write queue"))?;
     coordinator.attach_queue(queue.clone());
@@ -77,6 +75,8 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
         "execute queue processing started with capacity {}, batch size {}, timeout {:?}",
         config.queue.capacity, config.queue.batch_size, config.queue.timeout.unwrap_or_default(),
     );
+    let node = Node::open(lock, node_options(config)).map_err(context("failed to open store"))?;
+    coordinator.attach_node(node.handle());
     let maintenance = Maintenance::start(node.handle(), maintenance_options(config))
         .map_err(context("failed to start maintenance"))?;
     announce(config);

@@ -99,7 +99,9 @@ fn sigterm_finishes_requests_and_flushes_queued_writes() {
     let mut client = node.client();
     for n in 0..500 {
         let reply = client.post("/db/execute?queue", &format!(r#"[["INSERT INTO queued VALUES(?)",{n}]]"#));
-        assert_eq!(reply.expect("the node answers").status, 200);
+        let reply = reply.expect("the node answers");
+        // From the first moment of a node that says it is ready.
+        assert!(reply.status == 200 && !reply.text().contains("\"error\""), "{}", reply.text());
     }
     assert_eq!(node.number("SELECT count(*) FROM queued"), 0, "the queue flushed too early for this test");
 
@@ -129,7 +131,7 @@ fn sigterm_finishes_requests_and_flushes_queued_writes() {
     assert_eq!(slow.json()["results"][0]["values"][0][0], 1_500_000);
     for thread in waiting {
         let reply = thread.join().expect("no panic").expect("a request that waits for the queue is answered");
-        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert!(reply.status == 200 && !reply.text().contains("\"error\""), "{}", reply.text());
     }
     assert!(began.elapsed() < Duration::from_secs(8), "the stop took {:?}", began.elapsed());
     let round = load.finish(0);
@@ -162,21 +164,26 @@ fn large_writes_are_answered_and_survive() {
     node.execute(SCHEMA);
     node.execute(r#"["CREATE TABLE large (n INT, x TEXT)"]"#);
     let load = Load::start(node.port(), 0, 4, 20, &mut Rng::new(6));
-    const MEGABYTES: [usize; 4] = [20, 1, 33, 17];
+    const MEGABYTES: [usize; 4] = [10, 1, 15, 8];
+    // The largest entry is larger than all that a leader keeps in memory of its log.
+    const COPIES: usize = 3;
     let threads: Vec<_> = MEGABYTES
         .into_iter()
         .map(|megabytes| {
             let mut client = node.client();
             std::thread::spawn(move || {
-                let body =
-                    format!(r#"[["INSERT INTO large VALUES(?,?)",{megabytes},"{}"]]"#, "y".repeat(megabytes << 20));
+                let one = format!(r#"["INSERT INTO large VALUES(?,?)",{megabytes},"{}"]"#, "y".repeat(megabytes << 20));
+                let body = format!("[{}]", vec![one; COPIES].join(","));
                 client.post("/db/execute", &body)
             })
         })
         .collect();
     for thread in threads {
         let reply = thread.join().expect("no panic").expect("a large write is answered");
-        assert_eq!(reply.json()["results"][0]["rows_affected"], 1, "{}", reply.text());
+        let results = reply.json()["results"].clone();
+        for copy in 0..COPIES {
+            assert_eq!(results[copy]["rows_affected"], 1, "{}", reply.text());
+        }
     }
     node.kill9();
     let round = load.finish(0);
@@ -184,6 +191,6 @@ fn large_writes_are_answered_and_survive() {
     round.check(&node);
     let sizes = node.rows("SELECT n, length(x) FROM large ORDER BY n");
     let expected: Vec<Vec<serde_json::Value>> =
-        [1, 17, 20, 33].iter().map(|m| vec![(*m).into(), (*m << 20).into()]).collect();
+        [1, 8, 10, 15].iter().flat_map(|m| vec![vec![(*m).into(), (*m << 20).into()]; COPIES]).collect();
     assert_eq!(sizes, expected);
 }

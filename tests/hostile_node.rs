@@ -15,11 +15,6 @@ use support::{Client, Node, Reply, TempDir, poll};
 
 /// The demand on the process's memory, whatever clients send.
 const RSS_BYTES_MAX: u64 = 100 << 20;
-/// Where the server's own limit on one value (128 MiB) lets a statement have several of them at a time: bounded, but above
-/// the demand.
-const RSS_BYTES_MAX_VALUES: u64 = 700 << 20;
-/// Where a request of many megabytes is lawful: it is held as text, as an entry and as SQLite's copy.
-const RSS_BYTES_MAX_LARGE_REQUESTS: u64 = 350 << 20;
 /// Threads that handle requests, at most (`-http-workers`).
 const WORKERS: u64 = 64;
 /// Longest that an honest small request may take while a hostile one runs.
@@ -152,7 +147,7 @@ fn expressions_too_deep_and_statements_too_long_are_errors() {
     let long = format!(r#"["SELECT length('{}')"]"#, "y".repeat(300_000));
     let reply = client.post("/db/query", &long).expect("an answer");
     assert_eq!(reply.json()["results"][0]["values"][0][0], 300_000, "{}", reply.text());
-    siege.lift_below(RSS_BYTES_MAX_LARGE_REQUESTS, HONEST_MAX);
+    siege.lift_below(RSS_BYTES_MAX, HONEST_MAX);
 }
 
 #[test]
@@ -220,7 +215,7 @@ fn values_that_explode_are_errors() {
         assert_refused(&answer, expression);
     }
     // A statement that runs holds up other writes: `db_timeout` bounds it.
-    siege.lift_below(RSS_BYTES_MAX_VALUES, HONEST_MAX * 2);
+    siege.lift_below(RSS_BYTES_MAX, HONEST_MAX * 2);
 }
 
 #[test]
@@ -239,7 +234,7 @@ fn a_million_statements_in_one_request_do_no_harm() {
     let answer = client.post("/db/execute?db_timeout=1s", &semicolons);
     assert!(answer.is_ok(), "{answer:?}");
     // `db_timeout` bounds each statement of a write and not their sum, so that honest writes wait for all of them.
-    siege.lift_below(RSS_BYTES_MAX_LARGE_REQUESTS, Duration::from_secs(15));
+    siege.lift_below(RSS_BYTES_MAX, Duration::from_secs(15));
 }
 
 #[test]
@@ -263,8 +258,7 @@ fn a_hundred_thousand_parameters_are_an_error_or_a_result() {
 
 #[test]
 fn results_too_large_are_errors_and_memory_stays_bounded() {
-    // Four answers of this size at a time fit the demand; with the default size four would take a gigabyte.
-    let siege = Siege::lay("large-results", &["-db-max-result-size=8388608"]);
+    let siege = Siege::lay("large-results", &[]);
     let rows = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c LIMIT 20000000) SELECT hex(randomblob(500)) FROM c";
     let threads: Vec<_> = (0..4)
         .map(|_| {
@@ -358,5 +352,5 @@ fn hostile_requests_all_at_once() {
     for thread in threads {
         thread.join().expect("no panic");
     }
-    siege.lift_below(RSS_BYTES_MAX_LARGE_REQUESTS, HONEST_MAX);
+    siege.lift_below(RSS_BYTES_MAX, HONEST_MAX);
 }

@@ -53,7 +53,7 @@ impl Replica {
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(peer) = leader.peers.iter_mut().find(|p| p.id == *peer && p.state == PeerState::Snapshot) {
             // Waits for an answer to a heartbeat, and then finds once more that the log does not reach back.
-            peer.state = PeerState::Probe { sent: true };
+            peer.state = PeerState::Probe { sent: Some(peer.matched) };
         }
     }
 
@@ -73,6 +73,10 @@ impl Replica {
             return Err(SnapshotError::Stale);
         }
         if meta.last.term > self.hard.term || meta.membership_index > meta.last.index {
+            return Err(SnapshotError::Malformed);
+        }
+        if meta.last.index <= self.commit && !self.log.contains(meta.last) {
+            // It contradicts what is committed here: it is of another history.
             return Err(SnapshotError::Malformed);
         }
         self.handover.installing = Some(meta.last);

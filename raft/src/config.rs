@@ -80,7 +80,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            entry_bytes_max: 512 << 20,
+            entry_bytes_max: 300 << 20,
             batch_bytes_max: 1 << 20,
             in_flight_bytes_max: 4 << 20,
             uncommitted_bytes_max: 16 << 20,

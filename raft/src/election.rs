@@ -6,7 +6,7 @@ use crate::message::Message;
 use crate::quorum::Tally;
 use crate::replica::{Replica, Sender, StepError};
 use crate::role::{Following, Leading, Poll, Role};
-use crate::{EntryKind, LogId, Term};
+use crate::{EntryKind, Index, LogId, Term};
 use std::sync::Arc;
 
 impl Replica {
@@ -94,6 +94,8 @@ impl Replica {
             // The timer goes on running; a later attempt may find other minds.
             (Tally::Lost, _) => self.follow_nobody(),
             (Tally::Won, false) => self.stand(false),
+            // A majority without this node's own vote: no correct peer answers a request that has not left.
+            (Tally::Won, true) if !self.ledger.hard_state_is_durable() => {}
             (Tally::Won, true) => self.lead(),
         }
     }
@@ -186,7 +188,8 @@ impl Replica {
         match message {
             // Tells a deposed leader, and one that cannot know that this node has seen a higher term.
             Message::Append { .. } | Message::Heartbeat { .. } => {
-                let reply = Message::HeartbeatReply { term: self.hard.term, round: 0, accepted: crate::Index(0) };
+                let none = Index(0);
+                let reply = Message::HeartbeatReply { term: self.hard.term, round: 0, accepted: none, matched: none };
                 self.send(sender, reply);
             }
             Message::Vote { .. } => {

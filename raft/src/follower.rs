@@ -43,7 +43,7 @@ impl Replica {
         // What this leader showed to agree stays so, and what is committed stays for ever: a message that says
         // otherwise is not from a leader that keeps the rules.
         let settled = self.commit.max(self.verified());
-        let held = entries.iter().filter(|e| e.id.index > self.log.purged_to().index);
+        let held = entries.iter().filter(|e| e.id.index >= self.log.purged_to().index);
         if held.take_while(|e| e.id.index <= settled).any(|e| !self.log.contains(e.id)) {
             return Err(StepError::Malformed("an entry contradicts a settled one"));
         }
@@ -154,7 +154,8 @@ impl Replica {
         }
         let Role::Follower(following) = &self.role else { return Ok(()) };
         let accepted = following.verified;
-        self.send(sender, Message::HeartbeatReply { term: self.hard.term, round, accepted });
+        let matched = accepted.min(self.ledger.durable());
+        self.send(sender, Message::HeartbeatReply { term: self.hard.term, round, accepted, matched });
         Ok(())
     }
 

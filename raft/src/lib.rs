@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`types`] (the vocabulary), [`message`] and [`effects`] (what goes in and out), [`replica`] (the
 //! state machine's frame and its invariants), then by topic: `election`, `follower`, `replication`, `reads`,
-//! `transfer`, `change`, `catchup`; below them `role`, `progress`, `tail`, `ledger`, `quorum`, `clock`. Beside it:
+//! `transfer`, `change`, `catchup`; below them `role`, `progress`, `tail`, `ledger`, `quorum`, `clock`. Beside it: [`wire`] (the bytes of messages),
 //! [`wal`] (the log on disk) over [`disk`] (the one IO seam).
 //!
 //! What is deliberately absent from the replica: threads, sockets, clocks, randomness, async, hash maps.
@@ -29,6 +29,7 @@ mod transfer;
 pub mod types;
 mod view;
 pub mod wal;
+pub mod wire;
 
 pub use catchup::{SnapshotError, SnapshotMeta};
 pub use change::{Change, ChangeError};

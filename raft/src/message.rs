@@ -70,11 +70,13 @@ pub enum Message {
         matched: LogId,
         commit: Index,
     },
-    /// Answers the heartbeat of `round`; `accepted` is the last index known to agree, durable or not.
+    /// Answers the heartbeat of `round`; `accepted` is the last index known to agree, durable or not, and `matched`
+    /// repeats what AppendReply said, in case that was lost.
     HeartbeatReply {
         term: Term,
         round: u64,
         accepted: Index,
+        matched: Index,
     },
     /// Start an election now.
     TimeoutNow {

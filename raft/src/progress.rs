@@ -15,7 +15,8 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerState {
     /// Where the logs agree is not known: one Append at a time, then wait.
-    Probe { sent: bool },
+    /// `sent` is the last index of the message under way.
+    Probe { sent: Option<Index> },
     /// The logs agree up to `next - 1` if nothing is lost: messages follow each other without waiting.
     Replicate,
     /// The log no longer reaches back to `next`: the state machine's snapshot is on its way, outside of this core.
@@ -80,7 +81,7 @@ impl Peer {
             suffrage: member.suffrage,
             matched: Index(0),
             next: last.next(),
-            state: PeerState::Probe { sent: false },
+            state: PeerState::Probe { sent: None },
             window: Window::default(),
             hearing: Hearing { contact_ms: now_ms, round: 0, accepted: Index(0), moved_ms: now_ms, denials: 0 },
             reading: false,
@@ -98,21 +99,23 @@ impl Peer {
     pub(crate) fn acknowledge(&mut self, matched: Index, now_ms: u64) -> bool {
         self.accept(matched, now_ms);
         self.window.acknowledge(matched);
+        let before = self.matched;
         let rose = matched > self.matched;
+        // An acknowledgement that reaches the entry before the probe says that the logs agree there: the follower
+        // has taken all that the probe brought, though perhaps not yet to its disk.
+        if let PeerState::Probe { sent: Some(sent) } = self.state
+            && matched.next() >= self.next
+        {
+            self.state = PeerState::Replicate;
+            self.next = self.next.max(sent.next());
+        }
         if rose {
             self.hearing.denials = 0;
             self.matched = matched;
             self.next = self.next.max(matched.next());
         }
+        assert!(self.matched >= before, "what a peer acknowledged only rises (paper, figure 2)");
         assert!(self.matched < self.next, "what is acknowledged is not sent again");
-        if rose && matches!(self.state, PeerState::Probe { .. }) {
-            self.state = PeerState::Replicate;
-            self.next = self.matched.next();
-            self.window.clear();
-        } else if self.state == (PeerState::Probe { sent: true }) && matched.next() == self.next {
-            // A probe without entries was accepted: nothing new is acknowledged, but the logs agree.
-            self.state = PeerState::Replicate;
-        }
         rose
     }
 
@@ -126,7 +129,7 @@ impl Peer {
     /// Starts over after `next - 1`, which is never below what is acknowledged.
     pub(crate) fn probe_from(&mut self, next: Index) {
         self.next = next.max(self.matched.next());
-        self.state = PeerState::Probe { sent: false };
+        self.state = PeerState::Probe { sent: None };
         self.window.clear();
         self.reading = false;
     }
@@ -134,8 +137,9 @@ impl Peer {
     pub(crate) fn sent(&mut self, last: Index, bytes: u64, now_ms: u64) {
         match &mut self.state {
             PeerState::Probe { sent } => {
-                *sent = true;
+                *sent = Some(last);
                 self.hearing.moved_ms = now_ms;
+                self.window.push(last, bytes);
             }
             PeerState::Replicate => {
                 if self.window.is_empty() {

@@ -46,6 +46,24 @@ pub struct Recovered {
     pub entries: Vec<Entry>,
 }
 
+impl Recovered {
+    /// Takes note of one entry of the log; call it for all of them, in order, with `purged_to`, `applied` and the
+    /// membership at `applied` already set. Fills in `terms` and `memberships`.
+    ///
+    /// # Errors
+    /// A membership entry that cannot be read.
+    pub fn scan(&mut self, entry: &Entry) -> Result<(), MembershipError> {
+        if self.terms.last().is_none_or(|run| run.term < entry.id.term) {
+            self.terms.push(entry.id);
+        }
+        let known = self.memberships.last().map_or(Index(0), |(index, _)| *index);
+        if entry.kind == EntryKind::Membership && entry.id.index > known {
+            self.memberships.push((entry.id.index, Membership::decode(&entry.payload)?));
+        }
+        Ok(())
+    }
+}
+
 /// Why a replica refuses to start: what was found on disk does not fit together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecoverError {
@@ -257,7 +275,9 @@ impl Replica {
     /// # Errors
     /// The node is not pristine, or would not be a voter.
     pub fn bootstrap(&mut self, membership: Membership) -> Result<LogId, BootstrapError> {
-        let pristine = self.hard == HardState::default()
+        // A crash in the middle of founding leaves the term without the entry; founding may then be repeated.
+        let pristine = self.hard.term <= Term(1)
+            && self.hard.voted_for.is_none()
             && self.log.last() == LogId::default()
             && self.memberships.current().is_none();
         if !pristine {
@@ -338,7 +358,7 @@ impl Replica {
             Message::AppendReply { matched, .. } => *matched,
             Message::AppendReject { prev, hint, .. } => prev.index.max(hint.index),
             Message::Heartbeat { matched, commit, .. } => matched.index.max(*commit),
-            Message::HeartbeatReply { accepted, .. } => *accepted,
+            Message::HeartbeatReply { accepted, matched, .. } => (*accepted).max(*matched),
             Message::PreVoteReply { .. } | Message::VoteReply { .. } | Message::TimeoutNow { .. } => Index(0),
         };
         if position.0 > INDEX_MAX {
@@ -357,7 +377,10 @@ impl Replica {
             Message::AppendReply { matched, .. } => self.on_append_reply(sender, matched)?,
             Message::AppendReject { prev, hint, .. } => self.on_append_reject(sender, prev, hint)?,
             Message::Heartbeat { round, matched, commit, .. } => self.on_heartbeat(sender, round, matched, commit)?,
-            Message::HeartbeatReply { round, accepted, .. } => self.on_heartbeat_reply(sender, round, accepted)?,
+            Message::HeartbeatReply { round, accepted, matched, .. } => {
+                self.on_append_reply(sender, matched)?;
+                self.on_heartbeat_reply(sender, round, accepted)?;
+            }
             Message::TimeoutNow { .. } => self.on_timeout_now(sender)?,
         }
         Ok(())

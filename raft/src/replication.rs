@@ -151,6 +151,10 @@ impl Replica {
         }
         peer.hearing.contact_ms = now_ms;
         if peer.acknowledge(matched, now_ms) {
+            // A snapshot has arrived though nobody said so.
+            if peer.state == PeerState::Snapshot && matched >= self.log.purged_to().index {
+                peer.probe_from(matched.next());
+            }
             self.advance_commit();
             self.after_acknowledgement(sender);
         }
@@ -166,7 +170,7 @@ impl Replica {
         peer.hearing.contact_ms = now_ms;
         let late = match peer.state {
             PeerState::Snapshot => true,
-            PeerState::Probe { sent } => !sent || prev.index.next() != peer.next,
+            PeerState::Probe { sent } => sent.is_none() || prev.index.next() != peer.next,
             PeerState::Replicate => prev.index >= peer.next,
         };
         if late || prev.index < peer.matched || hint.index >= prev.index.next() {
@@ -180,7 +184,7 @@ impl Replica {
             let denied = peer.hearing.denials;
             let acknowledged = peer.matched;
             peer.probe_from(acknowledged.next());
-            peer.state = PeerState::Probe { sent: true };
+            peer.state = PeerState::Probe { sent: Some(acknowledged) };
             if denied == DENIALS_ALARM {
                 self.alarm(Alarm::PeerLostEntries { peer: sender.id.clone(), acknowledged, has: hint.index });
             }
@@ -202,17 +206,17 @@ impl Replica {
         if accepted > last || round > highest_round {
             return Err(StepError::Malformed("answers what was never sent"));
         }
-        peer.hearing.contact_ms = now_ms;
         peer.hearing.round = peer.hearing.round.max(round);
         peer.accept(accepted, now_ms);
         let waited_ms = now_ms - peer.hearing.moved_ms;
         match peer.state {
-            PeerState::Probe { sent: true } if waited_ms >= resend_ms => peer.state = PeerState::Probe { sent: false },
-            // It lives, entries are on their way, and it has taken none of them for a while: they were lost. (If it
-            // has taken all and only its disk is slow, there is nothing to send again.)
-            PeerState::Replicate if peer.hearing.accepted.next() < peer.next && waited_ms >= 2 * resend_ms => {
+            PeerState::Probe { sent: Some(_) } if waited_ms >= resend_ms => peer.probe_from(peer.next),
+            // It lives, entries are on their way, and it says it has not taken them all though nothing has moved for
+            // a while: messages were lost, or it was restarted and must see again where the logs agree. (If it has
+            // taken all and only its disk is slow, there is nothing to send again.)
+            PeerState::Replicate if accepted.next() < peer.next && waited_ms >= 2 * resend_ms => {
                 peer.hearing.moved_ms = now_ms;
-                peer.probe_from(peer.hearing.accepted.next());
+                peer.probe_from(accepted.next());
             }
             _ => {}
         }
@@ -343,9 +347,9 @@ fn prev_of(next: Index, log: &Tail) -> Option<LogId> {
 fn next_append(peer: &mut Peer, log: &Tail, limits: &Limits, now_ms: u64, commit: Index) -> Option<Next> {
     let last = log.last().index;
     let probing = match peer.state {
-        PeerState::Probe { sent: false } => true,
+        PeerState::Probe { sent: None } => true,
         PeerState::Replicate => false,
-        PeerState::Probe { sent: true } | PeerState::Snapshot => return None,
+        PeerState::Probe { sent: Some(_) } | PeerState::Snapshot => return None,
     };
     if peer.reading || (!probing && (peer.next > last || peer.window.bytes() >= limits.in_flight_bytes_max)) {
         return None;

@@ -22,6 +22,11 @@ impl Replica {
         self.handover.applied
     }
 
+    /// The last entry that came out of `Effects::committed` or `Effects::committed_in_log`.
+    pub fn handed_over(&self) -> Index {
+        self.handover.handed
+    }
+
     /// Committed and durable entries are held back until the state machine reports more as applied.
     pub fn waits_for_applied(&self) -> bool {
         self.handover.handed < self.commit.min(self.ledger.durable())

@@ -98,7 +98,7 @@ pub struct RaftTiming {
 pub struct SnapshotConfig {
     /// Entries since the last compaction that call for the next.
     pub entries: u64,
-    /// Bytes of SQLite's write-ahead log that call for the next; None turns this trigger off.
+    /// Bytes of log entries that call for the next; None turns this trigger off.
     pub wal_bytes: Option<u64>,
     /// How often both are looked at.
     pub interval: Duration,

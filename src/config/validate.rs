@@ -104,7 +104,8 @@ fn addresses(raw: &RawFlags) -> Check {
         lower.starts_with("http://") || lower.starts_with("https://")
     };
     refuse(has_scheme(http) || has_scheme(http_adv), "HTTP options should not include protocol (http:// or https://)")?;
-    refuse(split_host_port(http).is_none(), "HTTP bind address not valid")?;
+    let port_ok = split_host_port(http).is_some_and(|(_, port)| is_port(port));
+    refuse(!port_ok, "HTTP bind address not valid")?;
     let Some((host, _)) = split_host_port(http_adv) else {
         return refuse(true, "HTTP advertised HTTP address not valid");
     };

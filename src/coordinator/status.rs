@@ -30,7 +30,7 @@ pub struct StoreStatus {
     pub strong_read_term: u64,
     pub leader_appended_at_us: i64,
     pub last_vacuum_us: i64,
-    /// Where the intervals of the maintenance begin that never ran.
+    /// Time of the first write: where the interval of a VACUUM begins that never ran.
     pub created_us: i64,
     pub raft: RaftStatus,
     pub db: DbStatus,

@@ -196,7 +196,6 @@ impl Writer {
             Action::Optimize { mask } => {
                 run(&mut self.own.begin, "beginning a transaction")?;
                 self.optimize(*mask)?;
-                self.record.optimize_us = self.record.time_us;
                 statistics = true;
                 Outcome::default()
             }
@@ -287,7 +286,9 @@ impl Writer {
             return Ok(());
         }
         let sql = format!("PRAGMA optimize({})", mask | ALL_TABLES);
-        self.connection.execute(&sql).map_err(|error| Fatal::sqlite("optimizing", &error))
+        self.connection.execute(&sql).map_err(|error| Fatal::sqlite("optimizing", &error))?;
+        self.record.optimize_us = self.record.time_us;
+        Ok(())
     }
 
     /// Rebuilds the database file, outside of any transaction. Doing it again changes nothing. Gives SQLite's message

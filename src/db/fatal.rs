@@ -32,11 +32,11 @@ impl Fatal {
                 "free space on its disk, then start the node again: nothing that was acknowledged is lost"
             }
             Some(code::SQLITE_CORRUPT | code::SQLITE_NOTADB) => {
-                "the file is damaged: restore the data directory from a copy, or start on an empty one and load a backup"
+                "the file is damaged: restore the whole data directory from a copy"
             }
             Some(code::SQLITE_BUSY) => "another process holds the file: end it, then start the node again",
             Some(_) => "check its disk, then start the node again: nothing that was acknowledged is lost",
-            None => "start the node again; if it ends the same way, restore the data directory from a copy or a backup",
+            None => "start the node again; if it ends the same way, restore the whole data directory from a copy",
         }
     }
 

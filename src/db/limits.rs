@@ -3,10 +3,11 @@
 
 use super::sqlite::{Connection, Limit};
 
-/// Longest text, blob or row, in bytes. Bounds also what one uninterruptible opcode can cost (`hex(zeroblob(N))`).
-pub const VALUE_BYTES_MAX: i32 = 128 * 1024 * 1024;
+/// Longest text, blob or row, in bytes. Bounds also what one uninterruptible opcode can cost (`hex(zeroblob(N))`), and
+/// how much memory: an expression may hold several of them at a time.
+pub const VALUE_BYTES_MAX: i32 = 16 * 1024 * 1024;
 /// Longest single SQL statement, in bytes.
-pub const SQL_BYTES_MAX: i32 = 64 * 1024 * 1024;
+pub const SQL_BYTES_MAX: i32 = 16 * 1024 * 1024;
 /// Columns of a table, index, view or result; SQLite's default.
 pub const COLUMNS_MAX: i32 = 2000;
 /// Depth of an expression's parse tree; SQLite's default.
@@ -25,7 +26,7 @@ pub const VARIABLES_MAX: i32 = 32_766;
 pub const TRIGGER_DEPTH_MAX: i32 = 1000;
 
 /// Most bytes of rows that one log entry may answer; they are held in memory until the client has them.
-pub const ENTRY_RESULT_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const ENTRY_RESULT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Sets every limit. `attached` is 1 only where VACUUM has to run, which attaches its scratch file.
 pub fn set_all(connection: &Connection, attached: i32) {

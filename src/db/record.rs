@@ -28,9 +28,9 @@ pub struct Record {
     pub rows_affected: i64,
     /// When the database was last rebuilt (the entry's time); 0 = never.
     pub vacuum_us: i64,
-    /// When the planner's statistics were last looked at as a whole (the entry's time); 0 = never.
+    /// When planner statistics were last gathered (the entry's time); 0 = never.
     pub optimize_us: i64,
-    /// The time of the first entry that has one: the age of the cluster; 0 = there was none yet.
+    /// The time of the first command; 0 before it.
     pub created_us: i64,
     /// How much of the entry after `applied` is done already; nothing for nearly all entries.
     pub progress: Progress,
@@ -65,11 +65,11 @@ impl Record {
         put(&self.last_insert_id.to_le_bytes());
         put(&self.rows_affected.to_le_bytes());
         put(&self.vacuum_us.to_le_bytes());
+        put(&self.optimize_us.to_le_bytes());
+        put(&self.created_us.to_le_bytes());
         put(&self.progress.statements.to_le_bytes());
         put(&self.progress.last_insert_rowid.to_le_bytes());
         put(&self.progress.total_changes.to_le_bytes());
-        put(&self.optimize_us.to_le_bytes());
-        put(&self.created_us.to_le_bytes());
         bytes
     }
 
@@ -92,13 +92,13 @@ impl Record {
             last_insert_id: i64::from_le_bytes(take(&mut rest)),
             rows_affected: i64::from_le_bytes(take(&mut rest)),
             vacuum_us: i64::from_le_bytes(take(&mut rest)),
+            optimize_us: i64::from_le_bytes(take(&mut rest)),
+            created_us: i64::from_le_bytes(take(&mut rest)),
             progress: Progress {
                 statements: u64::from_le_bytes(take(&mut rest)),
                 last_insert_rowid: i64::from_le_bytes(take(&mut rest)),
                 total_changes: i64::from_le_bytes(take(&mut rest)),
             },
-            optimize_us: i64::from_le_bytes(take(&mut rest)),
-            created_us: i64::from_le_bytes(take(&mut rest)),
         })
     }
 

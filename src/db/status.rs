@@ -57,7 +57,7 @@ pub(super) fn read_pragmas(connection: &Connection) -> Result<Vec<(String, Strin
 
 impl Readers {
     /// Everything that `/status` says of the database. `pragmas_rw` are those of the writer's connection (see
-    /// [`read_pragmas`]), which only the applier may use. Blocks for a connection of the pool.
+    /// `read_pragmas`), which only the applier may use. Blocks for a connection of the pool.
     ///
     /// # Errors
     /// No connection could be had, or the database cannot be read.

@@ -7,13 +7,15 @@ use super::apply::{Item, Outcome};
 use super::context::{self, Noticed};
 use super::fatal::Fatal;
 use super::record::{self, Record};
-use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step};
+use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step, Writeback};
 use super::{authorizer, build, clock, functions, limits, rowids, status, tokens};
 use raft::{ClusterId, Index, LogId};
 use std::path::{Path, PathBuf};
 
 /// Pages in the WAL after which the committing connection checkpoints: 16 MB.
 const WAL_CHECKPOINT_PAGES: u32 = 4000;
+/// Pages beyond which it does so even before the entries are answered.
+const WAL_PAGES_MAX: u32 = 4 * WAL_CHECKPOINT_PAGES;
 /// The WAL file is cut back to this after it was larger.
 const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 /// The page cache, in KiB. It fills only as far as it is used.
@@ -42,9 +44,9 @@ pub struct Applied {
     pub changed: Index,
     /// Entry time of the last VACUUM; 0 = never.
     pub vacuum_us: i64,
-    /// Entry time of the last `PRAGMA optimize` of ours; 0 = never.
+    /// Entry time of the last `PRAGMA optimize`; 0 = never.
     pub optimize_us: i64,
-    /// Time of the first entry that has one; 0 = there was none yet.
+    /// Time of the first command; 0 before it.
     pub created_us: i64,
 }
 
@@ -66,6 +68,7 @@ pub struct Writer {
     full_tables: Vec<String>,
     /// Names, up to date with the schema.
     virtual_tables: Vec<String>,
+    writeback: Writeback,
 }
 
 /// What the applier remembers of a client's statement.
@@ -171,6 +174,7 @@ impl Writer {
             schema_changed: false,
             full_tables: rowids::scan(&connection)?,
             virtual_tables: virtual_tables(&connection)?,
+            writeback: Writeback::open(path),
             connection,
         })
     }
@@ -283,16 +287,33 @@ impl Writer {
         self.record.write(&self.connection)?;
         run(&mut self.own.commit, doing)?;
         self.schema_changed = false;
-        self.checkpoint_if_due()
+        // Only one long entry gets here without `tidy_up` in between.
+        match context::with(|c| c.wal_pages.get()) {
+            pages if pages >= WAL_PAGES_MAX => self.checkpoint(),
+            _ => Ok(()),
+        }
     }
 
+    /// What can wait until those are answered who wait for the entries just applied: moves a full WAL into the database
+    /// file, and lets the disk begin with a growing one. To be called after each batch.
+    ///
+    /// # Errors
+    /// The machine failed; the process must stop.
+    pub fn tidy_up(&mut self) -> Result<(), Fatal> {
+        let pages = context::with(|c| c.wal_pages.get());
+        self.writeback.grown_to(pages);
+        if pages >= WAL_CHECKPOINT_PAGES { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// Moves the WAL's pages into the database file, as far as readers let it.
+    ///
     /// SQLite's own automatic checkpoint ignores errors and tries again with the next commit. But a sync that failed once
     /// may succeed the second time though the pages never reached the disk, and then the WAL that still has them is
     /// overwritten. So the checkpoint is ours, and its failure is fatal.
-    fn checkpoint_if_due(&self) -> Result<(), Fatal> {
-        if context::with(|c| c.wal_pages.get()) < WAL_CHECKPOINT_PAGES {
-            return Ok(());
-        }
+    ///
+    /// # Errors
+    /// The machine failed; the process must stop.
+    pub fn checkpoint(&self) -> Result<(), Fatal> {
         self.connection.checkpoint_passive().map_err(|error| Fatal::sqlite("checkpointing", &error))
     }
 

@@ -10,6 +10,7 @@ use super::params::{self, Flag, Params};
 use super::reply::{self, Reply};
 use super::router;
 use crate::config::{Config, Launch, build_info};
+use crate::limits::Turn;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,6 +28,8 @@ pub struct Call {
     pub request: Request,
     pub params: Params,
     pub started: Instant,
+    /// Held from the reading of a large body until the answer is made.
+    pub turn: Option<Turn>,
 }
 
 impl Call {
@@ -85,6 +88,6 @@ impl Handler for Front {
                 None => answer,
             });
         }
-        (route.handle)(Call { api: self.api.clone(), request, params, started }, reply);
+        (route.handle)(Call { api: self.api.clone(), request, params, started, turn: None }, reply);
     }
 }

@@ -10,9 +10,9 @@ use crate::text;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Most statements and parameters in one body, together. Each takes up to 60 bytes of memory for as little as two
-/// bytes of text, so that the size of the body alone would not bound it.
-pub const ITEMS_MAX: usize = 8_000_000;
+/// Most statements and parameters in one body, together. Each takes about a hundred bytes of memory for as little as two
+/// bytes of text, and its result as much again, so that the size of the body alone would not bound it.
+pub const ITEMS_MAX: usize = 250_000;
 
 /// From this many members on, an object's names are compared by sorting them.
 const NAMES_COMPARED_PAIRWISE_MAX: usize = 16;
@@ -50,7 +50,9 @@ impl fmt::Display for BodyError {
             BodyError::InvalidNumber(spelling) => write!(f, "invalid number {spelling}"),
             BodyError::DuplicateName(name) => write!(f, "duplicate parameter {}", text::quote(name)),
             BodyError::NotUtf8 => f.write_str("body is not valid UTF-8"),
-            BodyError::TooManyItems => write!(f, "more than {ITEMS_MAX} statements and parameters"),
+            BodyError::TooManyItems => {
+                write!(f, "more than {ITEMS_MAX} statements and parameters: send them in several requests")
+            }
         }
     }
 }

@@ -5,12 +5,12 @@
 //! only hand over.
 
 use super::handle::{Applied, ApplyDone, ReadDone, Shared, SnapshotDone};
+use super::inbox::{Inbox, InboxSender, Quiet};
 use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
 use crate::command::Command;
 use crate::db::{Fatal, Item, Writer, counting};
 use crate::vars;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use raft::{Entry, EntryKind, LogId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -59,8 +59,8 @@ pub struct CompactionPolicy {
 /// See the module.
 pub struct ApplierThread {
     writer: Writer,
-    inbox: Receiver<ApplierInput>,
-    raft_tx: Sender<RaftInput>,
+    inbox: Inbox<ApplierInput>,
+    raft_tx: InboxSender<RaftInput>,
     shared: Arc<Shared>,
     policy: CompactionPolicy,
     /// The applied position that is known to survive a power cut.
@@ -71,8 +71,8 @@ pub struct ApplierThread {
 impl ApplierThread {
     pub fn new(
         writer: Writer,
-        inbox: Receiver<ApplierInput>,
-        raft_tx: Sender<RaftInput>,
+        inbox: Inbox<ApplierInput>,
+        raft_tx: InboxSender<RaftInput>,
         shared: Arc<Shared>,
         policy: CompactionPolicy,
         durable: LogId,
@@ -86,8 +86,8 @@ impl ApplierThread {
         loop {
             let first = match self.inbox.recv_deadline(next_look) {
                 Ok(input) => Some(input),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return self.close(),
+                Err(Quiet::Timeout) => None,
+                Err(Quiet::Disconnected) => return self.close(),
             };
             let mut next = first;
             while let Some(input) = next.take() {
@@ -106,7 +106,7 @@ impl ApplierThread {
                         }
                     }
                 }
-                next = self.inbox.try_recv().ok();
+                next = self.inbox.try_recv();
             }
             self.apply(&mut batch);
             if self.bytes_since_durable >= UNCOMPACTED_BYTES_MAX {
@@ -173,6 +173,9 @@ impl ApplierThread {
                 done(Ok(Applied { id: *id, outcome }));
             }
         }
+        if let Err(fatal) = self.writer.tidy_up() {
+            self.stop(&fatal);
+        }
     }
 
     fn publish(&self, last: LogId) {
@@ -182,9 +185,7 @@ impl ApplierThread {
         shared.changed_index.store(now.changed.0, Ordering::Relaxed);
         shared.last_vacuum_us.store(now.vacuum_us, Ordering::Relaxed);
         shared.last_optimize_us.store(now.optimize_us, Ordering::Relaxed);
-        if now.created_us > 0 {
-            shared.created_us.store(now.created_us, Ordering::Relaxed);
-        }
+        shared.created_us.store(now.created_us, Ordering::Relaxed);
         shared.applied_time_us.store(now_us(), Ordering::Relaxed);
         shared.applied_term.store(last.term.0, Ordering::Relaxed);
         shared.applied.publish(last.index);
@@ -222,6 +223,10 @@ impl ApplierThread {
         if self.writer.applied().id.index > self.durable.index
             && let Err(fatal) = self.writer.commit_full()
         {
+            self.stop(&fatal);
+        }
+        // So that who copies the file of a stopped node has all of it.
+        if let Err(fatal) = self.writer.checkpoint() {
             self.stop(&fatal);
         }
     }

@@ -1,11 +1,13 @@
 //! The only door into the node. Cheap to clone; every method may be called from any thread.
 
 use super::applied::AppliedIndex;
+use super::inbox::InboxSender;
 use super::raft_thread::RaftInput;
 use crate::command::{Action, Command};
 use crate::coordinator::status::{Member, RaftStatus};
 use crate::db::{Outcome, Readers};
-use crossbeam_channel::{SendTimeoutError, Sender};
+use crate::limits::Room;
+use crossbeam_channel::SendTimeoutError;
 use parking_lot::Mutex;
 use raft::{Index, LogId};
 use std::fmt;
@@ -15,6 +17,11 @@ use std::time::{Duration, Instant};
 
 /// The largest log entry: what one record of the log holds.
 const PAYLOAD_BYTES_MAX: usize = raft::wal::PAYLOAD_BYTES_MAX as usize;
+
+/// Payloads of up to this size are bounded well enough by the number of connections.
+const SMALL_PAYLOAD_BYTES: usize = 4 * 1024;
+/// Bytes of larger payloads that may be on their way, from the proposal to the answer.
+const PROPOSED_BYTES_MAX: usize = 24 * 1024 * 1024;
 
 /// Why the node did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +78,7 @@ pub struct Shared {
     /// Entry times of the last VACUUM and `PRAGMA optimize` by the maintenance thread; 0 = never.
     pub last_vacuum_us: AtomicI64,
     pub last_optimize_us: AtomicI64,
-    /// Time of the first entry; until there is one, when this process opened the database.
+    /// Time of the first command; 0 before it.
     pub created_us: AtomicI64,
     /// The pragmas of the applier's connection, as they were set at start.
     pub pragmas_rw: Vec<(String, String)>,
@@ -79,6 +86,10 @@ pub struct Shared {
     pub strong_read_term: AtomicU64,
     /// The log known at start is applied: before that, reads would show the past.
     pub caught_up: AtomicBool,
+    /// A sync of the log is under way; what is proposed meanwhile goes into the next one and need not wake anybody.
+    pub syncing: AtomicBool,
+    /// What the payloads on their way take.
+    pub room: Arc<Room>,
     /// The raft thread holds something back until more is applied, and wants to hear of it.
     pub wants_applied: AtomicBool,
     pub is_leader: AtomicBool,
@@ -91,7 +102,7 @@ pub struct Shared {
 /// See the module.
 #[derive(Clone)]
 pub struct NodeHandle {
-    pub(super) raft_tx: Sender<RaftInput>,
+    pub(super) raft_tx: InboxSender<RaftInput>,
     pub(super) shared: Arc<Shared>,
     pub(super) readers: Arc<Readers>,
     pub(super) apply_timeout: Duration,
@@ -107,6 +118,17 @@ impl NodeHandle {
             let error = NodeError::TooLarge { bytes: payload.len(), bytes_max: PAYLOAD_BYTES_MAX };
             return done(Err(error));
         }
+        if payload.len() <= SMALL_PAYLOAD_BYTES {
+            return self.send(RaftInput::Propose { payload, done });
+        }
+        let deadline = Instant::now() + self.apply_timeout;
+        let Some(room) = self.shared.room.take(payload.len(), PROPOSED_BYTES_MAX, deadline) else {
+            return done(Err(NodeError::EnqueueTimeout));
+        };
+        let done = Box::new(move |applied| {
+            drop(room);
+            done(applied);
+        });
         self.send(RaftInput::Propose { payload, done });
     }
 
@@ -138,7 +160,13 @@ impl NodeHandle {
     }
 
     fn send(&self, input: RaftInput) {
-        match self.raft_tx.send_timeout(input, self.apply_timeout) {
+        let sent = match input {
+            RaftInput::Propose { .. } => {
+                self.raft_tx.send_timeout_unless(&self.shared.syncing, input, self.apply_timeout)
+            }
+            _ => self.raft_tx.send_timeout(input, self.apply_timeout),
+        };
+        match sent {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(input)) => input.refuse(NodeError::EnqueueTimeout),
             Err(SendTimeoutError::Disconnected(input)) => input.refuse(NodeError::Stopped),

@@ -101,7 +101,12 @@ impl Job {
             Job::Vacuum => shared.last_vacuum_us.load(Ordering::Relaxed),
             Job::Optimize => shared.last_optimize_us.load(Ordering::Relaxed),
         };
-        let since_us = now_us().saturating_sub(last_us.max(shared.created_us.load(Ordering::Relaxed)));
+        let base_us = last_us.max(shared.created_us.load(Ordering::Relaxed));
+        if base_us == 0 {
+            // Nothing was ever written: there is nothing to do.
+            return interval;
+        }
+        let since_us = now_us().saturating_sub(base_us);
         interval.saturating_sub(Duration::from_micros(u64::try_from(since_us).unwrap_or(0)))
     }
 

@@ -7,6 +7,7 @@ pub mod applied;
 pub mod applier_thread;
 pub mod clock;
 pub mod handle;
+pub mod inbox;
 pub mod maintenance;
 pub mod open;
 pub mod outbox;

@@ -4,9 +4,10 @@
 //! row, written in the same transaction as the entries). Nothing else decides, so nothing else can contradict them.
 
 use super::applied::AppliedIndex;
-use super::applier_thread::{APPLIER_INBOX_MAX, ApplierThread, CompactionPolicy, now_us};
+use super::applier_thread::{APPLIER_INBOX_MAX, ApplierThread, CompactionPolicy};
 use super::clock::EntryClock;
 use super::handle::{NodeHandle, Shared};
+use super::inbox::inbox;
 use super::outbox::Outbox;
 use super::raft_thread::{LogBounds, RAFT_INBOX_MAX, RaftInput, RaftThread};
 use super::spawn::spawn_critical;
@@ -14,7 +15,6 @@ use super::wal_thread::{WAL_INBOX_MAX, WalThread};
 use crate::config::{RaftTiming, SnapshotConfig};
 use crate::coordinator::status::{Member as MemberStatus, RaftStatus};
 use crate::db::{Fatal, ReaderOptions, Readers, Writer, WriterOptions};
-use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use raft::disk::FsDisk;
 use raft::wal::{Wal, WalError, WalOptions};
@@ -109,11 +109,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Takes the data directory for this process.
+    /// Takes the data directory for this process; makes it when it is missing.
     ///
     /// # Errors
     /// Another process holds it (at once, without waiting), or it cannot be made.
     pub fn lock(data_dir: &Path) -> io::Result<Lock> {
+        create_durably(data_dir)?;
         Ok(Lock { disk: Arc::new(FsDisk::open(&data_dir.join(WAL_DIR))?) })
     }
 
@@ -143,6 +144,21 @@ impl Node {
     }
 }
 
+/// Makes a directory and those above it, each durable in its parent: or a power cut could take the whole directory, with
+/// everything that was acknowledged in it.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_durably(parent)?;
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    std::fs::File::open(parent)?.sync_all()
+}
+
 /// A log that was lost while the database stayed must not be made anew: what this node promised would be forgotten.
 fn open_wal(
     lock: Lock,
@@ -159,7 +175,7 @@ fn open_wal(
             }
             None => Err(OpenError::Mismatch(format!(
                 "there is a database in {} but no raft log in its {WAL_DIR} directory: the log was lost. Restore both \
-                 from a copy, or start on an empty directory and load the database into it",
+                 from a copy, or move both away, start on an empty directory and write the data anew",
                 options.data_dir.display()
             ))),
         },
@@ -211,9 +227,9 @@ fn start(
         wal.segments_bytes(), found.first.index.next(), found.last.index,
     );
 
-    let (raft_tx, raft_rx) = bounded(RAFT_INBOX_MAX);
-    let (wal_tx, wal_rx) = bounded(WAL_INBOX_MAX);
-    let (applier_tx, applier_rx) = bounded(APPLIER_INBOX_MAX);
+    let (raft_tx, raft_rx) = inbox(RAFT_INBOX_MAX);
+    let (wal_tx, wal_rx) = inbox(WAL_INBOX_MAX);
+    let (applier_tx, applier_rx) = inbox(APPLIER_INBOX_MAX);
     let shared = Arc::new(shared(&writer, members)?);
     let readers = Arc::new(Readers::open(
         path,
@@ -373,9 +389,11 @@ fn shared(writer: &Writer, members: Vec<MemberStatus>) -> Result<Shared, OpenErr
         changed_index: AtomicU64::new(applied.changed.0),
         last_vacuum_us: AtomicI64::new(applied.vacuum_us),
         last_optimize_us: AtomicI64::new(applied.optimize_us),
-        created_us: AtomicI64::new(if applied.created_us > 0 { applied.created_us } else { now_us() }),
+        created_us: AtomicI64::new(applied.created_us),
         strong_read_term: AtomicU64::new(0),
         caught_up: AtomicBool::new(false),
+        syncing: AtomicBool::new(false),
+        room: Arc::default(),
         wants_applied: AtomicBool::new(false),
         is_leader: AtomicBool::new(false),
         raft: Mutex::new(RaftStatus { state: "Follower", voter: true, ..RaftStatus::default() }),

@@ -1,8 +1,9 @@
 //! What the raft thread has decided but a full inbox has not yet taken, in order. Keeps that thread from ever blocking.
 
 use super::applier_thread::ApplierInput;
+use super::inbox::InboxSender;
 use super::wal_thread::WalInput;
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::TrySendError;
 use std::collections::VecDeque;
 
 /// Lives on the raft thread. The queues stay short: the replica itself bounds what is uncommitted and unapplied.
@@ -12,12 +13,12 @@ pub struct Outbox {
 }
 
 struct Lane<T> {
-    tx: Sender<T>,
+    tx: InboxSender<T>,
     waiting: VecDeque<T>,
 }
 
 impl Outbox {
-    pub fn new(wal_tx: Sender<WalInput>, applier_tx: Sender<ApplierInput>) -> Self {
+    pub fn new(wal_tx: InboxSender<WalInput>, applier_tx: InboxSender<ApplierInput>) -> Self {
         Outbox { wal: Lane::new(wal_tx), applier: Lane::new(applier_tx) }
     }
 
@@ -48,7 +49,7 @@ impl Outbox {
 }
 
 impl<T> Lane<T> {
-    fn new(tx: Sender<T>) -> Self {
+    fn new(tx: InboxSender<T>) -> Self {
         Lane { tx, waiting: VecDeque::new() }
     }
 

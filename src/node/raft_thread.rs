@@ -6,15 +6,15 @@
 use super::applier_thread::{ApplierInput, Committed};
 use super::clock::EntryClock;
 use super::handle::{ApplyDone, NodeError, ReadDone, Shared, SnapshotDone};
+use super::inbox::{Inbox, Quiet};
 use super::outbox::Outbox;
 use super::pending::Pending;
 use super::wal_thread::WalInput;
 use crate::command::codec;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use raft::{Effects, Entry, Index, LogId, LogRange, ProposeError, ReadToken, Replica, RoleChange, RoleKind};
+use raft::{Effects, Entry, Index, LogId, LogRange, ProposeError, ReadToken, Replica, RoleChange, RoleKind, Suffrage};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// Inputs that wait here at most. Callers block when it is full (`-raft-apply-timeout`); the WAL thread and the applier
@@ -93,7 +93,7 @@ pub struct LogBounds {
 /// See the module.
 pub struct RaftThread {
     replica: Replica,
-    inbox: Receiver<RaftInput>,
+    inbox: Inbox<RaftInput>,
     outbox: Outbox,
     shared: Arc<Shared>,
     clock: EntryClock,
@@ -103,18 +103,23 @@ pub struct RaftThread {
     pending: Pending,
     held: VecDeque<(Vec<u8>, ApplyDone)>,
     reads: VecDeque<(ReadToken, ReadDone)>,
+    /// Reads that may run once this index is applied, while it is not even handed over; indexes never fall.
+    readable: VecDeque<(Index, ReadDone)>,
     read_token_last: u64,
     /// Committed entries that are being read back from the log, after a restart.
     replay: Option<LogRange>,
     /// Inputs for the applier that come after the replay.
     behind_replay: VecDeque<ApplierInput>,
     caught_up: bool,
+    /// Sequence numbers of the last append that was asked for, and of the last that was reported durable.
+    append_last: u64,
+    durable_last: u64,
 }
 
 impl RaftThread {
     pub fn new(
         replica: Replica,
-        inbox: Receiver<RaftInput>,
+        inbox: Inbox<RaftInput>,
         outbox: Outbox,
         shared: Arc<Shared>,
         clock: EntryClock,
@@ -131,10 +136,13 @@ impl RaftThread {
             pending: Pending::default(),
             held: VecDeque::new(),
             reads: VecDeque::new(),
+            readable: VecDeque::new(),
             read_token_last: 0,
             replay: None,
             behind_replay: VecDeque::new(),
             caught_up: false,
+            append_last: 0,
+            durable_last: 0,
         }
     }
 
@@ -142,10 +150,10 @@ impl RaftThread {
         self.replica.tick(0);
         self.carry_out();
         loop {
-            let first = match self.inbox.recv_timeout(self.sleep()) {
+            let first = match self.inbox.recv_deadline(Instant::now() + self.sleep()) {
                 Ok(input) => Some(input),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return self.stop(),
+                Err(Quiet::Timeout) => None,
+                Err(Quiet::Disconnected) => return self.stop(),
             };
             self.replica.tick(self.now_ms());
             let mut next = first;
@@ -157,13 +165,15 @@ impl RaftThread {
                 self.take(input);
                 taken += 1;
                 if taken < ROUND_INPUTS_MAX {
-                    next = self.inbox.try_recv().ok();
+                    next = self.inbox.try_recv();
                 }
             }
             self.replica.applied(self.shared.applied.get());
             self.propose_held();
             self.carry_out();
             self.ask_for_applied();
+            // While the disk works, proposals gather: they share the next sync, and this thread sleeps on.
+            self.inbox.set_busy(&self.shared.syncing, self.append_last > self.durable_last);
         }
     }
 
@@ -171,6 +181,7 @@ impl RaftThread {
     fn ask_for_applied(&mut self) {
         let waits = !self.held.is_empty() || !self.outbox.is_empty() || self.replica.waits_for_applied();
         self.shared.wants_applied.store(waits, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         // What was applied before the flag was seen is looked at here, or nobody would.
         if waits && self.shared.applied.get() > self.replica.applied_index() {
             self.replica.applied(self.shared.applied.get());
@@ -195,6 +206,7 @@ impl RaftThread {
             RaftInput::Snapshot { trailing, done } => self.send_applier(ApplierInput::Snapshot { trailing, done }),
             RaftInput::Durable { seq, last, log_bytes } => {
                 self.log.bytes = log_bytes;
+                self.durable_last = seq;
                 self.replica.durable(seq, last);
             }
             RaftInput::Entries(entries) => self.replayed(entries),
@@ -272,6 +284,7 @@ impl RaftThread {
     fn carry_out(&mut self) {
         let mut effects = self.replica.take_effects();
         if let Some(append) = effects.append.take() {
+            self.append_last = append.seq;
             self.outbox.send_wal(WalInput::Append(append));
         }
         if let Some(range) = effects.committed_in_log {
@@ -300,11 +313,16 @@ impl RaftThread {
         self.send_applier(input);
     }
 
-    /// Reads run behind what the applier was given before: every index that the replica calls readable was handed over
-    /// in this round or earlier.
+    /// A read runs behind everything that the applier was given up to its index.
     fn let_read(&mut self, effects: &mut Effects) {
-        if !effects.readable.is_empty() {
-            let reads = effects.readable.iter().map(|(token, _)| self.take_read(*token)).collect();
+        for (token, index) in &effects.readable {
+            let done = self.take_read(*token);
+            self.readable.push_back((*index, done));
+        }
+        let handed = self.replica.handed_over();
+        let ready = self.readable.iter().take_while(|(index, _)| *index <= handed).count();
+        if ready > 0 {
+            let reads = self.readable.drain(..ready).map(|(_, done)| done).collect();
             self.send_applier(ApplierInput::Readable(reads));
         }
         for token in &effects.failed_reads {
@@ -315,7 +333,8 @@ impl RaftThread {
     fn role_changed(&mut self, change: &RoleChange) {
         let leads = change.role == RoleKind::Leader;
         if leads {
-            log::info!(target: "store", "this node ({}) is now Leader of term {}", self.replica.id(), change.term);
+            let id = self.replica.id();
+            log::info!(target: "store", "this node (ID={id}, addr={}) is now Leader", self.address_of(id));
         } else {
             self.pending.fail_all(&NodeError::LeadershipLost);
         }
@@ -399,6 +418,13 @@ impl RaftThread {
         status.last_snapshot_index = self.log.database_durable.index.0;
         status.last_snapshot_term = self.log.database_durable.term.0;
         status.log_bytes = self.log.bytes;
+        if let Some((index, membership)) = replica.membership() {
+            let own = membership.get(replica.id());
+            let voters = membership.voters().count() as u64;
+            status.voter = own.is_some_and(|m| m.suffrage == Suffrage::Voter);
+            status.configuration_index = index.0;
+            status.num_peers = if status.voter { voters - 1 } else { 0 };
+        }
     }
 
     fn stop(mut self) {
@@ -406,7 +432,8 @@ impl RaftThread {
         for (_, done) in self.held.drain(..) {
             done(Err(NodeError::Stopped));
         }
-        for (_, done) in self.reads.drain(..) {
+        let waiting = self.reads.drain(..).map(|(_, done)| done);
+        for done in waiting.chain(self.readable.drain(..).map(|(_, done)| done)) {
             done(Err(NodeError::Stopped));
         }
         self.outbox.close();

@@ -4,11 +4,12 @@
 //! It never decides anything, and a failed write or sync ends the process: the kernel may already have dropped the
 //! pages, and a second sync would lie.
 
+use super::inbox::{Inbox, InboxSender, Quiet};
 use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
-use crossbeam_channel::{Receiver, Sender};
 use raft::wal::{Batch, Wal};
 use raft::{Append, Index, LogId, LogRange};
+use std::time::{Duration, Instant};
 
 /// Appends that wait for one sync at most. More than the raft thread can produce while a sync runs: it sends one for
 /// each of its rounds.
@@ -16,6 +17,9 @@ pub const WAL_INBOX_MAX: usize = 256;
 
 /// How much of the log one read brings into memory, in bytes of payload.
 const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// After this long without an input the log is idle.
+const IDLE_TIME: Duration = Duration::from_secs(1);
 
 pub enum WalInput {
     /// Write and sync; answered by `RaftInput::Durable` with the same sequence number.
@@ -31,13 +35,24 @@ pub enum WalInput {
 /// See the module.
 pub struct WalThread {
     pub wal: Wal,
-    pub inbox: Receiver<WalInput>,
-    pub raft_tx: Sender<RaftInput>,
+    pub inbox: Inbox<WalInput>,
+    pub raft_tx: InboxSender<RaftInput>,
 }
 
 impl WalThread {
     pub fn run(mut self) {
-        while let Ok(first) = self.inbox.recv() {
+        loop {
+            let first = match self.inbox.recv_deadline(Instant::now() + IDLE_TIME) {
+                Ok(input) => input,
+                Err(Quiet::Timeout) => {
+                    self.idle();
+                    match self.inbox.recv() {
+                        Some(input) => input,
+                        None => break,
+                    }
+                }
+                Err(Quiet::Disconnected) => break,
+            };
             let mut next = Some(first);
             let mut unsynced = None;
             let mut stop = false;
@@ -55,7 +70,7 @@ impl WalThread {
                         break;
                     }
                 }
-                next = self.inbox.try_recv().ok();
+                next = self.inbox.try_recv();
             }
             if let Some((seq, last)) = unsynced {
                 self.sync(seq, last);
@@ -65,6 +80,15 @@ impl WalThread {
             }
         }
         self.close();
+    }
+
+    /// What is better done while nobody waits: the next segment's file, and a mark that lets the next start tell damage in
+    /// the last batch from a torn write.
+    fn idle(&mut self) {
+        let done = self.wal.mark_durable().and_then(|()| self.wal.prepare_spare());
+        if let Err(error) = done {
+            stop_process("the raft log cannot be written", &error);
+        }
     }
 
     fn append(&mut self, append: &Append) {

@@ -5,8 +5,9 @@
 
 mod thread;
 
-use crate::command::Statement;
+use crate::command::{Parameter, Statement, Value};
 use crate::coordinator::{Coordinator, Error};
+use crate::limits::{Room, RoomTaken};
 use crate::node::spawn::spawn_critical;
 use crate::vars;
 use crossbeam_channel::{SendTimeoutError, Sender, bounded};
@@ -37,11 +38,28 @@ pub struct QueueOptions {
     pub transaction: bool,
 }
 
+/// Bytes of SQL and values that all queued requests may have together. A single larger request is taken when the queue
+/// is otherwise empty.
+const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// A request in the queue.
 struct Queued {
     sequence: u64,
     statements: Vec<Statement>,
     waiter: Option<Waiter>,
+    /// Given back when the request is written, or dropped.
+    _room: RoomTaken,
+}
+
+fn bytes_of(statements: &[Statement]) -> usize {
+    let of_value = |value: &Value| match value {
+        Value::Text(bytes) | Value::Blob(bytes) => bytes.len(),
+        _ => 0,
+    };
+    let of_parameter = |p: &Parameter| size_of::<Parameter>() + of_value(&p.value);
+    let of_statement =
+        |s: &Statement| size_of::<Statement>() + s.sql.len() + s.parameters.iter().map(of_parameter).sum::<usize>();
+    statements.iter().map(of_statement).sum()
 }
 
 struct Waiter {
@@ -56,6 +74,7 @@ pub struct QueueHandle {
     /// The last number given out. Held while sending, so that numbers rise in the order of the queue.
     sequence: Arc<Mutex<u64>>,
     written: Arc<AtomicU64>,
+    room: Arc<Room>,
 }
 
 impl QueueHandle {
@@ -69,12 +88,15 @@ impl QueueHandle {
         let thread = QueueThread::new(coordinator, options, inbox, Arc::clone(&written));
         let join = spawn_critical("queue", move || thread.run())?;
         let start = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-        Ok((QueueHandle { queue_tx, sequence: Arc::new(Mutex::new(start)), written }, join))
+        Ok((QueueHandle { queue_tx, sequence: Arc::new(Mutex::new(start)), written, room: Arc::default() }, join))
     }
 
     /// Queues one request. Blocks while the queue is full, for `timeout` at most. `done`: see `Coordinator::enqueue`.
     pub fn push(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
         let deadline = Instant::now() + timeout;
+        let Some(room) = self.room.take(bytes_of(&statements), QUEUED_BYTES_MAX, deadline) else {
+            return done(Err(Error::QueueWaitTimeout));
+        };
         let Some(mut last) = self.sequence.try_lock_until(deadline) else {
             return done(Err(Error::QueueWaitTimeout));
         };
@@ -84,7 +106,9 @@ impl QueueHandle {
             true => (Some(Waiter { done, deadline }), None),
             false => (None, Some(done)),
         };
-        let sent = self.queue_tx.send_deadline(QueueInput::Push(Queued { sequence, statements, waiter }), deadline);
+        let sent = self
+            .queue_tx
+            .send_deadline(QueueInput::Push(Queued { sequence, statements, waiter, _room: room }), deadline);
         if sent.is_ok() {
             *last = sequence;
         }

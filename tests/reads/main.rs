@@ -116,7 +116,10 @@ fn errors_stand_for_their_own_statement_only() {
     let database = Database::new("CREATE TABLE t (a)");
     let readers = database.readers();
     let three = ["SELECT 1 AS a", "SELECT * FROM nope", "", "SELECT 2 AS a"];
-    let expected = r#"[{"columns":["a"],"types":["integer"],"values":[[1]]},{"error":"no such table: nope"},{"columns":["a"],"types":["integer"],"values":[[2]]}]"#;
+    let expected = concat!(
+        r#"[{"columns":["a"],"types":["integer"],"values":[[1]]},{"error":"no such table: nope"},"#,
+        r#"{"columns":["a"],"types":["integer"],"values":[[2]]}]"#
+    );
     assert_eq!(answer(&readers, &three), expected);
     let in_transaction = Request { transaction: true, ..request(&three) };
     assert_eq!(answer_with(&readers, &in_transaction, EncodeOptions::default()), expected);

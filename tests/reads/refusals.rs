@@ -119,7 +119,10 @@ fn no_client_meets_the_replicas_own_table() {
     let database = Database::new("CREATE TABLE t (a)");
     database
         .writer
-        .execute("PRAGMA writable_schema=ON; CREATE TABLE sqlite_ferrolite (id INTEGER PRIMARY KEY, record BLOB); PRAGMA writable_schema=OFF; INSERT INTO sqlite_ferrolite VALUES(1, x'53454352455421')")
+        .execute(
+            "PRAGMA writable_schema=ON; CREATE TABLE sqlite_ferrolite (id INTEGER PRIMARY KEY, record BLOB);
+             PRAGMA writable_schema=OFF; INSERT INTO sqlite_ferrolite VALUES(1, x'53454352455421')",
+        )
         .unwrap();
     let readers = database.readers();
     for sql in [

@@ -66,8 +66,8 @@ impl Armed {
 /// Adds a wall clock that is wrong by so many seconds to a launch; the monotonic clock stays right.
 pub fn shift_clock(launch: Launch, seconds: i64) -> Launch {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
-    let shim = SHIM.get_or_init(|| compiled("clockshift"));
-    launch.env("LD_PRELOAD", shim.as_os_str()).env("CLOCKSHIFT_S", seconds.to_string())
+    let shim = SHIM.get_or_init(|| compiled("clock"));
+    launch.env("LD_PRELOAD", shim.as_os_str()).env("CLOCK_SHIFT_S", seconds.to_string())
 }
 
 fn shim() -> &'static Path {

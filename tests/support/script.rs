@@ -72,7 +72,10 @@ pub fn ordinary(dice: &mut Dice) -> String {
         22 => "INSERT INTO audit(what, last, chg, total) VALUES('numbers', last_insert_rowid(), changes(), total_changes())".to_owned(),
         23 => "SELECT name, row_number() OVER (ORDER BY random()) AS r, lag(qty) OVER (ORDER BY id) FROM item LIMIT 5".to_owned(),
         24 => format!("SELECT json_group_array(v) AS j, group_concat(k) AS k, random() FROM keyed WHERE v < {n}"),
-        25 => format!("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s LIMIT {m}) INSERT INTO plain(a) SELECT json_object('i', i, 'r', random()) FROM s"),
+        25 => format!(
+            "WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s LIMIT {m})
+             INSERT INTO plain(a) SELECT json_object('i', i, 'r', random()) FROM s"
+        ),
         26 => format!("INSERT INTO plain(a) VALUES({n}); INSERT INTO plain(a) VALUES(last_insert_rowid()); -- end"),
         27 => "SELECT * FROM recent ORDER BY r LIMIT 3".to_owned(),
         28 => format!("INSERT OR IGNORE INTO item(id, name, qty) VALUES({n}, 'n{m}', 1)"),

@@ -9,7 +9,7 @@ use std::fmt;
 pub struct Error {
     /// Extended result code.
     pub code: c_int,
-    /// SQLite's message, verbatim.
+    /// SQLite's message, verbatim but for its length.
     pub text: String,
 }
 
@@ -28,7 +28,7 @@ impl Error {
         // SAFETY: `db` is an open connection used by this thread alone; the message is copied before any other call.
         unsafe {
             let extended = ffi::sqlite3_extended_errcode(db);
-            let text = CStr::from_ptr(ffi::sqlite3_errmsg(db)).to_string_lossy().into_owned();
+            let text = shortened(CStr::from_ptr(ffi::sqlite3_errmsg(db)).to_bytes());
             let code = if extended & 0xff == code & 0xff { extended } else { code };
             Error { code, text }
         }
@@ -38,6 +38,16 @@ impl Error {
         // SAFETY: sqlite3_errstr returns a static string for every code.
         let text = unsafe { CStr::from_ptr(ffi::sqlite3_errstr(code)) }.to_string_lossy().into_owned();
         Error { code, text }
+    }
+}
+
+/// SQLite repeats names and tokens of the statement, however long they are.
+const TEXT_BYTES_MAX: usize = 4096;
+
+fn shortened(text: &[u8]) -> String {
+    match text.get(..TEXT_BYTES_MAX) {
+        None => String::from_utf8_lossy(text).into_owned(),
+        Some(start) => format!("{}...", String::from_utf8_lossy(start)),
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod hooks;
 mod statement;
 mod vfs;
+mod writeback;
 
 pub use cache::{Cached, Script, StatementCache};
 pub use connection::{Access, Connection, Interrupter, Limit};
@@ -17,6 +18,7 @@ pub use error::Error;
 pub use hooks::{Arguments, AuthRequest, ScalarFunction, Verdict, Volatility};
 pub use statement::{Statement, Step};
 pub use vfs::{localtime_is_utc, register_clock_vfs};
+pub use writeback::Writeback;
 
 /// The name under which [`register_clock_vfs`] registers.
 pub fn vfs_name() -> &'static std::ffi::CStr {

@@ -126,7 +126,7 @@ pub struct Counters {
     pub(super) wakes: AtomicU64,
 }
 
-/// A reading of [`Counters`].
+/// A reading of `Counters`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterValues {
     /// Connections accepted.

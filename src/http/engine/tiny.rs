@@ -19,7 +19,7 @@ use super::reply::{self, DateCache, Delimited, Manner};
 use super::responder::{Answer, handling};
 use super::slots::Token;
 use super::{Handler, Headers, Request, Responder, Response, ResponseBody};
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// Requests that wait for a worker; beyond it the crate's own queue fills, which has no bound.
 const REQUESTS_QUEUED_MAX: usize = 64;
+/// Answers made elsewhere that wait for a worker; beyond it whoever makes them waits.
+const ANSWERS_WAITING_MAX: usize = 16_384;
 /// How often a stop looks whether the requests have finished.
 const STOP_POLL: Duration = Duration::from_millis(2);
 const BODY_PIECE_BYTES: usize = 64 * 1024;
@@ -71,7 +73,7 @@ impl Engine {
     pub fn start(listeners: Vec<TcpListener>, config: EngineConfig, handler: Arc<dyn Handler>) -> io::Result<Engine> {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let (requests_tx, requests_rx) = bounded(REQUESTS_QUEUED_MAX);
-        let (answers_tx, answers_rx) = unbounded();
+        let (answers_tx, answers_rx) = bounded(ANSWERS_WAITING_MAX);
         let workers = config.workers_max;
         let shared = Arc::new(Shared {
             memory: Budget::new(BUFFERS_BYTES_MAX as u64),

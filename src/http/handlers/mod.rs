@@ -23,6 +23,7 @@ use super::params::Flag;
 use super::reply;
 use super::statements::{self, BodyError};
 use crate::command::{Request, Statement};
+use crate::limits;
 
 /// Most bytes in the body of an endpoint that takes one small JSON object.
 const SMALL_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -44,6 +45,12 @@ fn json_or_plain_statements(call: &mut Call) -> Result<Vec<Statement>, Response>
 }
 
 fn body(call: &mut Call) -> Result<Vec<u8>, Response> {
+    if call.request.body.len() > limits::LARGE_BODY_BYTES {
+        call.turn = limits::LARGE_BODIES.enter();
+        if call.turn.is_none() {
+            return Err(reply::text_error(503, "busy with other large requests: try again, or send smaller ones"));
+        }
+    }
     call.take_body().map_err(|error| reply::text_error(500, format_args!("cannot read the request body: {error}")))
 }
 

@@ -8,10 +8,11 @@ use super::columns::{Columns, Kind};
 use super::indent::Indenter;
 use super::{blob, number, text, time};
 use crate::command::{Column, ResultSink, SinkFull, StatementResult, ValueRef};
+use crate::limits::{self, Turn};
 
 /// Largest answer by default, bytes. A larger one becomes an error of the statement that passes the limit: memory on a
 /// small node must not hang on one careless SELECT.
-pub const DEFAULT_RESULT_BYTES_MAX: usize = 256 << 20;
+pub const DEFAULT_RESULT_BYTES_MAX: usize = 16 << 20;
 
 /// How results are shown.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,9 @@ pub struct ResponseTail<'a> {
 /// Encodes one answer. Feed it through [`ResultSink`], then call [`ResultEncoder::finish`].
 pub struct ResultEncoder {
     options: EncodeOptions,
+    /// The right to make a large answer, once it is one.
+    turn: Option<Turn>,
+    is_turned_away: bool,
     /// Compact JSON: the whole answer, or with `pretty` what is not indented yet.
     out: Vec<u8>,
     indented: Vec<u8>,
@@ -90,6 +94,8 @@ impl ResultEncoder {
     pub fn new(options: EncodeOptions) -> Self {
         let mut encoder = ResultEncoder {
             options,
+            turn: None,
+            is_turned_away: false,
             out: Vec::with_capacity(256),
             indented: Vec::new(),
             indenter: Indenter::default(),
@@ -158,8 +164,14 @@ impl ResultEncoder {
         self.out.len() + self.indented.len()
     }
 
-    fn is_over_limit(&self) -> bool {
-        self.len() > self.options.bytes_max
+    /// Whether the answer must not grow further. A large one first waits for its turn.
+    fn is_over_limit(&mut self) -> bool {
+        let bytes = self.len();
+        if bytes > limits::LARGE_RESULT_BYTES && self.turn.is_none() && !self.is_turned_away {
+            self.turn = limits::LARGE_RESULTS.enter();
+            self.is_turned_away = self.turn.is_none();
+        }
+        bytes > self.options.bytes_max || self.is_turned_away
     }
 
     /// With `pretty`: indents what was written since the last call.
@@ -338,7 +350,10 @@ impl ResultSink for ResultEncoder {
             self.member(b"\"rows\":[]");
         }
         self.member(b"\"error\":");
-        if is_full {
+        if is_full && self.is_turned_away {
+            let error = "the node is busy with other large results: try again, or select less";
+            text::write_string(&mut self.out, error.as_bytes());
+        } else if is_full {
             let limit = self.options.bytes_max;
             let error = format!("result larger than {limit} bytes: select fewer rows or columns, or page with LIMIT");
             text::write_string(&mut self.out, error.as_bytes());

@@ -1,0 +1,719 @@
+//! One test for each rule of the Raft paper (figure 2) and of the thesis' sections on elections, membership,
+//! transfer and reads: one replica, messages by hand, a disk that is as quick or slow as the test says.
+
+mod cluster;
+
+use cluster::{member, node_id, payload, test_config};
+use raft::*;
+
+/// Replica n0 of the voters n0, n1, n2 and what came out of it.
+struct Solo {
+    replica: Replica,
+    messages: Vec<Envelope>,
+    committed: Vec<LogId>,
+    log: Vec<Entry>,
+    hard: HardState,
+    readable: Vec<(ReadToken, Index)>,
+    failed_reads: Vec<ReadToken>,
+    alarms: Vec<Alarm>,
+    transfer_failed: Option<NodeId>,
+    waiting: Vec<(u64, LogId)>,
+    disk_works: bool,
+}
+
+fn id(term: u64, index: u64) -> LogId {
+    LogId { term: Term(term), index: Index(index) }
+}
+
+fn entry(term: u64, index: u64) -> Entry {
+    Entry { id: id(term, index), kind: EntryKind::Command, payload: payload(&format!("{term}/{index}")) }
+}
+
+fn config() -> Config {
+    test_config(0, 5)
+}
+
+impl Solo {
+    /// A log with these terms, a saved term, nothing applied.
+    fn new(terms: &[u64], term: u64) -> Solo {
+        Solo::of(terms, term, (0..3).map(|at| member(at, 100 + at as u64, Suffrage::Voter)).collect())
+    }
+
+    fn of(terms: &[u64], term: u64, members: Vec<Member>) -> Solo {
+        let log: Vec<Entry> = terms.iter().zip(1..).map(|(term, index)| entry(*term, index)).collect();
+        let hard = HardState { term: Term(term), voted_for: None };
+        let mut found = Recovered { hard_state: hard.clone(), ..Recovered::default() };
+        found.last = log.last().map_or(LogId::default(), |e| e.id);
+        found.memberships.push((Index(0), Membership::new(members).unwrap()));
+        log.iter().for_each(|e| found.scan(e).unwrap());
+        found.entries = log.clone();
+        let mut replica = Replica::new(config(), found).unwrap();
+        replica.tick(1000);
+        Solo {
+            replica,
+            messages: Vec::new(),
+            committed: Vec::new(),
+            log,
+            hard,
+            readable: Vec::new(),
+            failed_reads: Vec::new(),
+            alarms: Vec::new(),
+            transfer_failed: None,
+            waiting: Vec::new(),
+            disk_works: true,
+        }
+    }
+
+    /// Takes effects until there are none; a disk that works syncs at once.
+    fn turn(&mut self) -> Vec<Envelope> {
+        loop {
+            let effects = self.replica.take_effects();
+            let idle = effects.is_empty();
+            self.messages.extend(effects.messages);
+            self.committed.extend(effects.committed.iter().map(|e| e.id));
+            self.readable.extend(effects.readable);
+            self.failed_reads.extend(effects.failed_reads);
+            self.alarms.extend(effects.alarms);
+            self.transfer_failed = effects.transfer_failed.or(self.transfer_failed.take());
+            if let Some(append) = effects.append {
+                if let Some(index) = append.truncate_after {
+                    self.log.retain(|e| e.id.index <= index);
+                }
+                self.log.extend(append.entries);
+                self.hard = append.hard_state.unwrap_or(self.hard.clone());
+                self.waiting.push((append.seq, append.last));
+            }
+            if self.disk_works {
+                self.sync();
+            }
+            if idle {
+                return std::mem::take(&mut self.messages);
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        for (seq, last) in self.waiting.drain(..) {
+            self.replica.durable(seq, last);
+        }
+    }
+
+    fn hear(&mut self, from: usize, message: Message) -> Vec<Envelope> {
+        self.replica.step(envelope(from, message)).unwrap();
+        self.turn()
+    }
+
+    fn ids(&self) -> Vec<LogId> {
+        self.log.iter().map(|e| e.id).collect()
+    }
+
+    /// n1 helps n0 to lead.
+    fn lead(&mut self) -> Vec<Envelope> {
+        let term = Term(self.replica.term().0 + 1);
+        self.replica.campaign();
+        self.turn();
+        self.hear(1, Message::PreVoteReply { term, granted: true });
+        let sent = self.hear(1, Message::VoteReply { term, granted: true });
+        assert!(self.replica.is_leader());
+        sent
+    }
+
+    fn acknowledge(&mut self, from: usize, index: u64) -> Vec<Envelope> {
+        let term = self.replica.term();
+        self.hear(from, Message::AppendReply { term, matched: Index(index) })
+    }
+
+    fn tick_to(&mut self, now_ms: u64) -> Vec<Envelope> {
+        self.replica.tick(now_ms);
+        self.turn()
+    }
+}
+
+fn envelope(from: usize, message: Message) -> Envelope {
+    Envelope {
+        from: node_id(from),
+        from_incarnation: Incarnation(100 + from as u64),
+        to: node_id(0),
+        to_incarnation: Incarnation(100),
+        message,
+    }
+}
+
+fn append(term: u64, prev: LogId, entries: Vec<Entry>, commit: u64) -> Message {
+    Message::Append { term: Term(term), prev, entries, commit: Index(commit) }
+}
+
+fn vote(term: u64, last: LogId) -> Message {
+    Message::Vote { term: Term(term), last, transfer: false }
+}
+
+fn only(messages: Vec<Envelope>) -> Message {
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    messages.into_iter().next().unwrap().message
+}
+
+fn names(messages: &[Envelope]) -> Vec<(&str, &'static str)> {
+    messages.iter().map(|e| (&*e.to.0, e.message.name())).collect()
+}
+
+// AppendEntries, figure 2.
+
+#[test]
+fn append_1_refuses_a_leader_of_an_older_term_and_tells_it_so() {
+    let mut n = Solo::new(&[1, 2], 3);
+    let reply = only(n.hear(1, append(2, id(2, 2), vec![entry(2, 3)], 2)));
+    assert_eq!(reply.term(), Term(3));
+    assert_eq!(n.ids(), [id(1, 1), id(2, 2)]);
+    assert_eq!(n.replica.leader(), None);
+}
+
+#[test]
+fn append_2_refuses_what_does_not_join_and_hints_where_it_may() {
+    let mut n = Solo::new(&[1, 1, 2, 2, 2], 5);
+    let reply = only(n.hear(1, append(5, id(4, 9), vec![entry(5, 10)], 0)));
+    assert_eq!(reply, Message::AppendReject { term: Term(5), prev: id(4, 9), hint: id(2, 5) });
+    let reply = only(n.hear(1, append(5, id(1, 4), vec![entry(5, 5)], 0)));
+    assert_eq!(reply, Message::AppendReject { term: Term(5), prev: id(1, 4), hint: id(1, 2) });
+    assert_eq!(n.ids().len(), 5);
+}
+
+#[test]
+fn append_3_removes_a_conflicting_entry_and_all_after_it() {
+    let mut n = Solo::new(&[1, 2, 2, 2], 3);
+    let replies = n.hear(1, append(3, id(1, 1), vec![entry(3, 2)], 0));
+    // What was on disk is acknowledged at once, the rest after the sync.
+    let matched = |index| Message::AppendReply { term: Term(3), matched: Index(index) };
+    assert_eq!(replies.into_iter().map(|e| e.message).collect::<Vec<_>>(), [matched(1), matched(2)]);
+    assert_eq!(n.ids(), [id(1, 1), id(3, 2)]);
+}
+
+#[test]
+fn append_4_keeps_what_matches_when_a_message_is_late_or_repeated() {
+    let mut n = Solo::new(&[1], 1);
+    n.hear(1, append(1, id(1, 1), vec![entry(1, 2), entry(1, 3), entry(1, 4)], 0));
+    n.hear(1, append(1, id(1, 1), vec![entry(1, 2)], 0));
+    n.hear(1, append(1, id(0, 0), vec![entry(1, 1), entry(1, 2)], 0));
+    assert_eq!(n.ids().len(), 4);
+}
+
+#[test]
+fn append_5_commits_no_further_than_what_was_verified() {
+    // The entries 2 and 3 are from an older leader, and the new one has not spoken of them.
+    let mut n = Solo::new(&[1, 1, 1], 2);
+    n.hear(1, append(2, id(1, 1), Vec::new(), 3));
+    assert_eq!(n.replica.commit(), Index(1));
+    n.hear(1, append(2, id(1, 1), Vec::new(), 0));
+    assert_eq!(n.replica.commit(), Index(1), "it never goes back");
+}
+
+#[test]
+fn append_below_the_commit_index_changes_nothing() {
+    let mut n = Solo::new(&[1, 1, 1], 1);
+    n.hear(1, append(1, id(1, 3), Vec::new(), 3));
+    n.replica.applied(Index(3));
+    n.replica.purged(id(1, 2));
+    let reply = only(n.hear(1, append(1, id(0, 0), vec![entry(1, 1), entry(1, 2)], 3)));
+    assert_eq!(reply, Message::AppendReply { term: Term(1), matched: Index(3) });
+    let contradiction = envelope(1, append(1, id(1, 2), vec![Entry { id: id(2, 3), ..entry(1, 3) }], 3));
+    assert!(n.replica.step(contradiction).is_err());
+    assert_eq!(n.ids().len(), 3);
+}
+
+#[test]
+fn an_acknowledgement_waits_for_the_disk() {
+    let mut n = Solo::new(&[1], 1);
+    n.disk_works = false;
+    assert!(
+        n.hear(1, append(1, id(1, 1), vec![entry(1, 2)], 2))
+            .iter()
+            .all(|e| matches!(e.message, Message::AppendReply { matched: Index(1), .. }))
+    );
+    assert!(!n.committed.contains(&id(1, 2)), "nor is it applied before");
+    n.sync();
+    assert_eq!(only(n.turn()), Message::AppendReply { term: Term(1), matched: Index(2) });
+    assert!(n.committed.contains(&id(1, 2)));
+}
+
+#[test]
+fn malformed_entries_are_refused_and_harm_nothing() {
+    for entries in [
+        vec![entry(1, 3)],
+        vec![entry(1, 2), entry(1, 4)],
+        vec![entry(2, 2)],
+        vec![Entry { kind: EntryKind::Membership, ..entry(1, 2) }],
+    ] {
+        let mut n = Solo::new(&[1], 1);
+        assert!(matches!(n.replica.step(envelope(1, append(1, id(1, 1), entries, 0))), Err(StepError::Malformed(_))));
+        assert_eq!(n.ids().len(), 1);
+    }
+}
+
+// RequestVote, figure 2.
+
+#[test]
+fn vote_1_refuses_an_older_term() {
+    let mut n = Solo::new(&[1], 3);
+    assert_eq!(only(n.hear(1, vote(2, id(9, 9)))), Message::VoteReply { term: Term(3), granted: false });
+}
+
+#[test]
+fn vote_2_goes_to_one_candidate_in_a_term() {
+    let mut n = Solo::new(&[1], 1);
+    assert_eq!(only(n.hear(1, vote(2, id(1, 1)))), Message::VoteReply { term: Term(2), granted: true });
+    assert_eq!(only(n.hear(2, vote(2, id(1, 9)))), Message::VoteReply { term: Term(2), granted: false });
+    assert_eq!(only(n.hear(1, vote(2, id(1, 1)))), Message::VoteReply { term: Term(2), granted: true });
+    assert_eq!(n.hard.voted_for, Some(node_id(1)));
+}
+
+#[test]
+fn vote_2_compares_logs_by_term_and_then_by_index() {
+    for (last, granted) in [(id(3, 1), true), (id(2, 3), true), (id(2, 9), true), (id(2, 2), false), (id(1, 9), false)]
+    {
+        let mut n = Solo::new(&[1, 2, 2], 4);
+        assert_eq!(only(n.hear(1, vote(5, last))), Message::VoteReply { term: Term(5), granted }, "{last}");
+    }
+}
+
+#[test]
+fn a_vote_leaves_only_when_it_is_on_disk() {
+    let mut n = Solo::new(&[1], 1);
+    n.disk_works = false;
+    assert!(n.hear(1, vote(2, id(1, 1))).is_empty());
+    n.sync();
+    assert_eq!(only(n.turn()), Message::VoteReply { term: Term(2), granted: true });
+}
+
+#[test]
+fn a_learner_votes_when_asked() {
+    // The candidate may know of its promotion before it does (pitfall 54).
+    let members = vec![member(0, 100, Suffrage::Learner), member(1, 101, Suffrage::Voter)];
+    let mut n = Solo::of(&[1], 1, members);
+    assert_eq!(only(n.hear(1, vote(2, id(1, 1)))), Message::VoteReply { term: Term(2), granted: true });
+}
+
+// Rules for servers, figure 2.
+
+#[test]
+fn all_servers_follow_a_higher_term() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    let term = Term(9);
+    n.hear(2, Message::HeartbeatReply { term, round: 0, accepted: Index(0), matched: Index(0) });
+    assert!(!n.replica.is_leader());
+    assert_eq!(n.hard, HardState { term, voted_for: None });
+    n.disk_works = false;
+    n.replica.step(envelope(1, append(12, id(1, 1), Vec::new(), 0))).unwrap();
+    assert!(n.turn().is_empty(), "nothing leaves in a term that is not on disk");
+}
+
+#[test]
+fn followers_stand_for_election_when_they_hear_nothing() {
+    let mut n = Solo::new(&[1], 1);
+    assert!(n.tick_to(1099).is_empty());
+    let sent = n.tick_to(1200);
+    assert_eq!(names(&sent), [("n1", "PreVote"), ("n2", "PreVote")]);
+    assert_eq!(n.hard.term, Term(1), "asking changes nothing");
+}
+
+#[test]
+fn candidates_ask_all_voters_and_lead_with_a_majority() {
+    let mut n = Solo::new(&[1], 1);
+    n.replica.campaign();
+    n.turn();
+    let sent = n.hear(2, Message::PreVoteReply { term: Term(2), granted: true });
+    assert_eq!(names(&sent), [("n1", "Vote"), ("n2", "Vote")]);
+    assert_eq!(n.hard, HardState { term: Term(2), voted_for: Some(node_id(0)) });
+    n.hear(1, Message::VoteReply { term: Term(2), granted: false });
+    assert!(!n.replica.is_leader());
+    n.hear(2, Message::VoteReply { term: Term(2), granted: true });
+    assert!(n.replica.is_leader());
+}
+
+#[test]
+fn candidates_count_each_voter_once_and_strangers_never() {
+    let members = (0..5).map(|at| member(at, 100 + at as u64, Suffrage::Voter)).collect();
+    let mut n = Solo::of(&[1], 1, members);
+    n.replica.campaign();
+    n.turn();
+    for from in [1, 2] {
+        n.hear(from, Message::PreVoteReply { term: Term(2), granted: true });
+    }
+    for _ in 0..3 {
+        n.hear(1, Message::VoteReply { term: Term(2), granted: true });
+    }
+    assert_eq!(
+        n.replica.step(envelope(7, Message::VoteReply { term: Term(2), granted: true })),
+        Err(StepError::Stranger)
+    );
+    // Another life of n2 is a stranger as well.
+    let mut zombie = envelope(2, Message::VoteReply { term: Term(2), granted: true });
+    zombie.from_incarnation = Incarnation(9);
+    assert_eq!(n.replica.step(zombie), Err(StepError::Stranger));
+    assert!(!n.replica.is_leader());
+    n.hear(2, Message::VoteReply { term: Term(2), granted: true });
+    assert!(n.replica.is_leader());
+}
+
+#[test]
+fn candidates_do_not_count_votes_of_an_older_term() {
+    let mut n = Solo::new(&[1], 1);
+    for _ in 0..2 {
+        n.replica.campaign();
+        n.turn();
+        let term = Term(n.replica.term().0 + 1);
+        n.hear(1, Message::PreVoteReply { term, granted: true });
+    }
+    assert_eq!(n.replica.term(), Term(3));
+    n.hear(1, Message::VoteReply { term: Term(2), granted: true });
+    assert!(!n.replica.is_leader());
+}
+
+#[test]
+fn candidates_yield_to_the_leader_of_their_term() {
+    let mut n = Solo::new(&[1], 1);
+    n.replica.campaign();
+    n.turn();
+    n.hear(1, Message::PreVoteReply { term: Term(2), granted: true });
+    n.hear(2, append(2, id(1, 1), vec![entry(2, 2)], 0));
+    assert_eq!(n.replica.leader(), Some(&node_id(2)));
+}
+
+#[test]
+fn leaders_begin_with_an_entry_of_their_term_and_send_it_at_once() {
+    let mut n = Solo::new(&[1], 1);
+    let sent = n.lead();
+    assert_eq!(names(&sent), [("n1", "Append"), ("n2", "Append")]);
+    let Message::Append { prev, entries, .. } = &sent[0].message else { panic!() };
+    assert_eq!((*prev, entries[0].kind, entries[0].id), (id(1, 1), EntryKind::Noop, id(2, 2)));
+}
+
+#[test]
+fn leaders_do_not_commit_entries_of_older_terms_by_counting() {
+    // Figure 8: entry 2 of term 2 is on a majority, and may still be overwritten.
+    let mut n = Solo::new(&[1, 2], 3);
+    n.disk_works = true;
+    n.lead();
+    n.acknowledge(1, 2);
+    assert_eq!(n.replica.commit(), Index(0));
+    n.acknowledge(1, 3);
+    assert_eq!(n.replica.commit(), Index(3));
+    assert_eq!(n.committed, [id(1, 1), id(2, 2), id(4, 3)]);
+}
+
+#[test]
+fn leaders_go_back_by_whole_terms_until_the_logs_agree() {
+    let mut n = Solo::new(&[1, 1, 2, 2, 2, 2, 4], 4);
+    n.lead();
+    // The follower has 1 1 3 3 3 3 3 3: no entry of term 2 to 4 can agree.
+    let hint = id(3, 7);
+    let sent = n.hear(2, Message::AppendReject { term: Term(5), prev: id(4, 7), hint });
+    let Message::Append { prev, .. } = only(sent) else { panic!() };
+    assert_eq!(prev, id(2, 6));
+    let sent = n.hear(2, Message::AppendReject { term: Term(5), prev, hint: id(1, 2) });
+    let Message::Append { prev, entries, .. } = only(sent) else { panic!() };
+    assert_eq!((prev, entries.len()), (id(1, 2), 6));
+    // A rejection that comes late or twice says nothing any more.
+    assert!(n.hear(2, Message::AppendReject { term: Term(5), prev: id(2, 6), hint: id(1, 2) }).is_empty());
+}
+
+#[test]
+fn leaders_pipeline_within_bounded_bytes() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    for _ in 0..60 {
+        n.replica.propose(payload("some payload or other")).unwrap();
+    }
+    let sent: Vec<usize> = n
+        .turn()
+        .into_iter()
+        .filter(|e| e.to == node_id(1))
+        .map(|e| if let Message::Append { entries, .. } = e.message { entries.len() } else { 0 })
+        .collect();
+    let limits = config().limits;
+    let bytes = sent.iter().sum::<usize>() as u64 * (21 + 64);
+    assert!(sent.len() > 1, "several messages travel at once");
+    assert!(bytes <= limits.in_flight_bytes_max + limits.batch_bytes_max);
+    assert!(sent.iter().all(|count| *count as u64 * (21 + 64) <= limits.batch_bytes_max));
+}
+
+#[test]
+fn leaders_refuse_a_second_leader_of_their_term_loudly() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    assert!(n.replica.step(envelope(2, append(2, id(1, 1), Vec::new(), 0))).is_err());
+    n.turn();
+    assert_eq!(n.alarms, [Alarm::TwoLeaders { term: Term(2), other: node_id(2) }]);
+}
+
+// Thesis 9.6 and 4.2.3, and identities.
+
+#[test]
+fn pre_votes_change_nothing_at_the_voter() {
+    let mut n = Solo::new(&[1], 1);
+    let due_ms = n.replica.next_deadline_ms();
+    let reply = only(n.hear(1, Message::PreVote { term: Term(8), last: id(1, 1) }));
+    assert_eq!(reply, Message::PreVoteReply { term: Term(8), granted: true });
+    let reply = only(n.hear(1, Message::PreVote { term: Term(8), last: id(0, 0) }));
+    assert_eq!(reply, Message::PreVoteReply { term: Term(1), granted: false });
+    assert_eq!(n.hard, HardState { term: Term(1), voted_for: None });
+    assert_eq!(n.replica.next_deadline_ms(), due_ms);
+}
+
+#[test]
+fn who_hears_a_leader_helps_nobody_against_it() {
+    let mut n = Solo::new(&[1], 1);
+    n.hear(1, append(1, id(1, 1), Vec::new(), 0));
+    assert!(n.hear(2, vote(5, id(9, 9))).is_empty());
+    let reply = only(n.hear(2, Message::PreVote { term: Term(5), last: id(9, 9) }));
+    assert_eq!(reply, Message::PreVoteReply { term: Term(1), granted: false });
+    // Unless the leader itself wants it, or is the one who asks.
+    let reply = only(n.hear(1, Message::PreVote { term: Term(5), last: id(9, 9) }));
+    assert_eq!(reply, Message::PreVoteReply { term: Term(5), granted: true });
+    let asked = Message::Vote { term: Term(5), last: id(9, 9), transfer: true };
+    assert_eq!(only(n.hear(2, asked)), Message::VoteReply { term: Term(5), granted: true });
+}
+
+#[test]
+fn a_new_life_of_a_node_does_not_answer_for_the_old_one() {
+    let mut n = Solo::new(&[1], 1);
+    let mut meant_for_another = envelope(1, vote(5, id(9, 9)));
+    meant_for_another.to_incarnation = Incarnation(55);
+    assert_eq!(n.replica.step(meant_for_another), Err(StepError::OtherIncarnation));
+    let mut misdirected = envelope(1, vote(5, id(9, 9)));
+    misdirected.to = node_id(2);
+    assert_eq!(n.replica.step(misdirected), Err(StepError::Misdirected));
+    assert!(n.turn().is_empty());
+}
+
+#[test]
+fn a_removed_or_wiped_node_never_stands() {
+    for members in [
+        vec![member(1, 101, Suffrage::Voter)],
+        vec![member(0, 77, Suffrage::Voter), member(1, 101, Suffrage::Voter)],
+        vec![member(0, 100, Suffrage::NonVoter), member(1, 101, Suffrage::Voter)],
+    ] {
+        let mut n = Solo::of(&[1], 1, members);
+        n.replica.campaign();
+        assert!(n.tick_to(9000).is_empty());
+        assert_eq!(n.replica.term(), Term(1));
+    }
+}
+
+// Thesis 6.2, and disks that hang.
+
+#[test]
+fn a_leader_without_a_quorum_steps_down() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.tick_to(1050);
+    n.acknowledge(1, 2);
+    n.tick_to(1130);
+    assert!(n.replica.is_leader());
+    n.tick_to(1131);
+    assert!(!n.replica.is_leader());
+}
+
+#[test]
+fn a_leader_whose_disk_hangs_steps_down_and_does_not_return() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    n.disk_works = false;
+    n.replica.propose(payload("x")).unwrap();
+    n.turn();
+    let mut steps = 0;
+    while n.replica.is_leader() {
+        steps += 10;
+        n.tick_to(1000 + steps);
+        let term = n.replica.term();
+        n.hear(1, Message::HeartbeatReply { term, round: 0, accepted: Index(2), matched: Index(2) });
+        assert!(steps <= 200, "at most two election timeouts");
+    }
+    assert_eq!(n.alarms, [Alarm::DiskStalled]);
+    assert!(n.tick_to(5000).is_empty(), "it cannot persist a vote, so it does not ask for any");
+    n.disk_works = true;
+    n.sync();
+    assert_eq!(names(&n.tick_to(6000)), [("n1", "PreVote"), ("n2", "PreVote")]);
+}
+
+#[test]
+fn heartbeats_go_on_while_the_disk_is_slow() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.disk_works = false;
+    n.replica.propose(payload("x")).unwrap();
+    n.turn();
+    assert_eq!(names(&n.tick_to(1050)), [("n1", "Heartbeat"), ("n2", "Heartbeat")]);
+}
+
+// Thesis 6.4: reads.
+
+#[test]
+fn reads_wait_for_a_round_that_began_after_them() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.replica.read_index(ReadToken(1)).unwrap();
+    assert!(n.turn().is_empty(), "the term has committed nothing, so nothing can be known");
+    let sent = n.acknowledge(1, 2);
+    assert!(matches!(sent[0].message, Message::Heartbeat { round: 1, .. }));
+    n.replica.read_index(ReadToken(2)).unwrap();
+    n.turn();
+    let reply = |round| Message::HeartbeatReply { term: Term(2), round, accepted: Index(2), matched: Index(2) };
+    n.hear(2, reply(1));
+    assert_eq!(n.readable, [(ReadToken(1), Index(2))]);
+    assert!(n.replica.step(envelope(1, reply(99))).is_err(), "nobody can answer what was not asked");
+    n.hear(1, reply(2));
+    assert_eq!(n.readable, [(ReadToken(1), Index(2)), (ReadToken(2), Index(2))]);
+}
+
+#[test]
+fn reads_share_a_round_and_a_later_answer_serves_earlier_rounds() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    for token in 0..100 {
+        n.replica.read_index(ReadToken(token)).unwrap();
+    }
+    assert_eq!(n.turn().len(), 2);
+    n.replica.read_index(ReadToken(100)).unwrap();
+    n.turn();
+    n.hear(1, Message::HeartbeatReply { term: Term(2), round: 2, accepted: Index(2), matched: Index(2) });
+    assert_eq!(n.readable.len(), 101);
+}
+
+#[test]
+fn reads_fail_when_leadership_is_lost() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.replica.read_index(ReadToken(1)).unwrap();
+    n.acknowledge(1, 2);
+    n.replica.read_index(ReadToken(2)).unwrap();
+    n.hear(1, append(7, id(2, 2), Vec::new(), 0));
+    assert_eq!(n.failed_reads, [ReadToken(1), ReadToken(2)]);
+    assert!(n.readable.is_empty());
+    assert_eq!(n.replica.read_index(ReadToken(3)), Err(ReadError::NotLeader { leader: Some(node_id(1)) }));
+}
+
+// Thesis 3.10: transfer.
+
+#[test]
+fn a_transfer_brings_the_target_up_to_date_and_then_tells_it() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    assert_eq!(n.replica.transfer(Some(&node_id(0))), Err(TransferError::AlreadyLeader));
+    assert_eq!(n.replica.transfer(Some(&node_id(9))), Err(TransferError::NotVoter));
+    n.replica.transfer(Some(&node_id(2))).unwrap();
+    assert!(matches!(n.replica.propose(payload("x")), Err(ProposeError::Transferring { .. })));
+    assert!(n.turn().iter().all(|e| e.message.name() != "TimeoutNow"));
+    let sent = n.acknowledge(2, 2);
+    assert!(names(&sent).contains(&("n2", "TimeoutNow")));
+    n.tick_to(1060);
+    n.acknowledge(1, 2);
+    n.tick_to(1100);
+    assert_eq!(n.transfer_failed, Some(node_id(2)));
+    n.replica.propose(payload("x")).unwrap();
+}
+
+#[test]
+fn the_target_of_a_transfer_stands_at_once() {
+    let mut n = Solo::new(&[1], 1);
+    n.hear(1, append(1, id(1, 1), Vec::new(), 1));
+    let sent = n.hear(1, Message::TimeoutNow { term: Term(1) });
+    let vote = Message::Vote { term: Term(2), last: id(1, 1), transfer: true };
+    assert!(sent.iter().all(|e| e.message == vote) && sent.len() == 2);
+}
+
+// Thesis 4.1 and 4.2: membership.
+
+#[test]
+fn a_change_waits_for_the_term_and_for_the_change_before() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    let add = |at: usize| Change::Add(member(at, 100 + at as u64, Suffrage::NonVoter));
+    assert_eq!(n.replica.change_membership(add(3)), Err(ChangeError::NotReady));
+    n.acknowledge(1, 2);
+    n.replica.change_membership(add(3)).unwrap();
+    assert_eq!(n.replica.change_membership(add(4)), Err(ChangeError::NotReady));
+    n.turn();
+    n.acknowledge(1, 3);
+    n.replica.change_membership(add(4)).unwrap();
+    assert_eq!(n.replica.change_membership(add(4)), Err(ChangeError::NotReady));
+}
+
+#[test]
+fn a_voter_joins_as_a_learner_and_votes_when_it_has_caught_up() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    n.replica.change_membership(Change::Add(member(3, 103, Suffrage::Voter))).unwrap();
+    n.turn();
+    let suffrage = |n: &Solo| n.replica.membership().unwrap().1.get(&node_id(3)).unwrap().suffrage;
+    assert_eq!(suffrage(&n), Suffrage::Learner);
+    // It does not count: n0 and n3 are no majority of three voters.
+    n.acknowledge(3, 3);
+    assert_eq!(n.replica.commit(), Index(2));
+    n.acknowledge(1, 3);
+    assert_eq!(suffrage(&n), Suffrage::Voter);
+    assert_eq!(n.replica.membership().unwrap().0, Index(4));
+    // Now it counts, and three of four are needed.
+    n.acknowledge(3, 4);
+    assert_eq!(n.replica.commit(), Index(3));
+    n.acknowledge(1, 4);
+    assert_eq!(n.replica.commit(), Index(4));
+}
+
+#[test]
+fn a_configuration_is_in_force_when_appended_and_goes_with_its_entry() {
+    let mut n = Solo::new(&[1], 1);
+    let two = Membership::new(vec![member(0, 100, Suffrage::Voter), member(1, 101, Suffrage::Voter)]).unwrap();
+    let change = Entry { id: id(1, 2), kind: EntryKind::Membership, payload: two.encode() };
+    n.hear(1, append(1, id(1, 1), vec![change], 0));
+    assert_eq!(n.replica.membership().unwrap().1.members().len(), 2);
+    n.hear(2, append(2, id(1, 1), vec![entry(2, 2)], 0));
+    assert_eq!(n.replica.membership().unwrap().1.members().len(), 3);
+}
+
+#[test]
+fn a_removed_leader_serves_until_its_removal_is_committed() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    n.replica.change_membership(Change::Remove(node_id(0))).unwrap();
+    n.turn();
+    n.acknowledge(1, 3);
+    assert!(n.replica.is_leader(), "its own copy does not count towards two of n1 and n2");
+    let sent = n.acknowledge(2, 3);
+    assert!(!n.replica.is_leader());
+    assert!(names(&sent).contains(&("n1", "Heartbeat")), "everybody is told before it goes");
+    assert!(sent.iter().any(|e| e.message.name() == "TimeoutNow"));
+    assert!(n.tick_to(9000).is_empty(), "and it does not stand again");
+}
+
+#[test]
+fn the_last_voter_stays() {
+    let members = vec![member(0, 100, Suffrage::Voter), member(1, 101, Suffrage::NonVoter)];
+    let mut n = Solo::of(&[1], 1, members);
+    n.replica.campaign();
+    n.turn();
+    assert_eq!(n.replica.change_membership(Change::Remove(node_id(0))), Err(ChangeError::LastVoter));
+    assert_eq!(n.replica.change_membership(Change::Remove(node_id(5))), Err(ChangeError::NotMember));
+    n.acknowledge(1, 2);
+    n.replica.change_membership(Change::Remove(node_id(1))).unwrap();
+    let sent = n.turn();
+    assert!(names(&sent).contains(&("n1", "Append")), "who is removed is told");
+}
+
+#[test]
+fn memberships_survive_encoding_and_garbage_does_not_pass() {
+    let all = Membership::new((0..5).map(|at| member(at, at as u64, Suffrage::Voter)).collect()).unwrap();
+    let bytes = all.encode();
+    assert_eq!(Membership::decode(&bytes).unwrap(), all);
+    for cut in 0..bytes.len() {
+        assert!(Membership::decode(&bytes[..cut]).is_err());
+    }
+    let twice = vec![member(0, 1, Suffrage::Voter), member(0, 2, Suffrage::Voter)];
+    assert!(Membership::new(twice).is_err());
+    assert!(Membership::new(vec![member(0, 1, Suffrage::Learner)]).is_err());
+}
