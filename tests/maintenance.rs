@@ -6,7 +6,11 @@
 mod support;
 
 use std::time::Duration;
-use support::{Node, TempDir, poll};
+use support::fault::shift_clock;
+use support::{Launch, Node, TempDir, poll};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const HOUR_S: i64 = 3600;
 
 fn counter(node: &Node, name: &str) -> i64 {
     let reply = node.client().get("/debug/vars?key=store").expect("an answer");
@@ -37,4 +41,39 @@ fn vacuum_and_optimize_run_in_the_log_and_their_times_are_kept() {
     assert!(kept >= vacuumed, "{kept} after {vacuumed}");
     assert_eq!(node.rows("SELECT x FROM t"), vec![vec![serde_json::json!(2)]]);
     assert_eq!(counter(&node, "num_auto_vacuums") + counter(&node, "num_auto_optimizes"), 0);
+}
+
+fn wait_for(node: &Node, name: &str, at_least: i64) {
+    poll(name, LIMIT, || (counter(node, name) >= at_least).then_some(()));
+}
+
+#[test]
+fn intervals_go_on_over_a_restart() {
+    let dir = TempDir::new("maintenance-restart");
+    let data = dir.path().join("data");
+    let mut node = Node::start(&data, &["-auto-optimize-int=0s"]);
+    node.execute(r#"["CREATE TABLE t(a, b)", "CREATE INDEX t_a ON t(a)", "INSERT INTO t VALUES(1, 2), (3, 4)"]"#);
+    assert_eq!(counter(&node, "num_auto_optimizes"), 0);
+    assert_eq!(node.terminate().code, Some(0));
+    // The database is older than the interval, the process is not.
+    let flags = ["-auto-optimize-int=24h", "-auto-vacuum-int=24h"];
+    let later = shift_clock(Launch::new(&data, &flags), 25 * HOUR_S);
+    let mut node = later.start();
+    wait_for(&node, "num_auto_vacuums", 1);
+    wait_for(&node, "num_auto_optimizes", 1);
+    assert!(last_vacuum(&node).is_some());
+    assert_eq!(node.number("SELECT count(*) FROM sqlite_stat1"), 1, "the first optimize analyses every table");
+    assert_eq!(node.terminate().code, Some(0));
+
+    // Both are done. Each round looks at VACUUM first, so that two of these prove a whole round.
+    let flags = ["-auto-optimize-int=24h", "-auto-vacuum-int=1s"];
+    let mut node = shift_clock(Launch::new(&data, &flags), 25 * HOUR_S).start();
+    wait_for(&node, "num_auto_vacuums", 2);
+    assert_eq!(counter(&node, "num_auto_optimizes"), 0, "it was done before the restart");
+    assert_eq!(node.terminate().code, Some(0));
+
+    // A day later it is due again, for the second time.
+    let flags = ["-auto-optimize-int=24h"];
+    let node = shift_clock(Launch::new(&data, &flags), 50 * HOUR_S).start();
+    wait_for(&node, "num_auto_optimizes", 1);
 }

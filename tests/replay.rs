@@ -1,148 +1,198 @@
-//! The same log, replayed by another process with another clock and killed in the middle, gives the same database.
+//! The log of one process, applied later by other processes, gives the same database: with wall clocks that are wrong by
+//! more than a year in both directions, in other batches, and with `kill -9` in the middle.
 //!
-//! Prevents: values that come from the machine that applies an entry rather than from the entry.
+//! The log comes in over HTTP from several clients at once; everything that a statement can learn of time and chance is in
+//! it. Compared are schema and rows of the database files, FTS and R-tree tables down to their shadow tables.
 
 mod support;
 
-use ferrolite::db::dump::logical_dump;
+use ferrolite::db::dump::{logical_dump, logical_hash};
 use ferrolite::db::sqlite::{Access, Connection};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
-use support::node::Launch;
-use support::rng::Rng;
-use support::{Node, TempDir, poll};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use support::fault::shift_clock;
+use support::script::{Dice, SCHEMA, extraordinary, ordinary};
+use support::{Launch, Node, TempDir, poll};
 
-const SCHEMA: &[&str] = &[
-    "CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT UNIQUE, qty INT, at DEFAULT CURRENT_TIMESTAMP, r DEFAULT (random()))",
-    "CREATE TABLE log(n INTEGER PRIMARY KEY AUTOINCREMENT, what, token, at, last)",
-    "CREATE TABLE plain(a, b DEFAULT (strftime('%f', 'now')), c DEFAULT (hex(randomblob(4))))",
-    "CREATE TRIGGER item_ai AFTER INSERT ON item BEGIN
-       INSERT INTO log(what, token, at, last) VALUES(new.name, randomblob(8), julianday('now'), last_insert_rowid()); END",
-    "CREATE VIRTUAL TABLE doc USING fts5(body)",
-    "CREATE VIEW fresh AS SELECT name, random() AS dice, datetime('now') AS seen FROM item",
-];
+const CLIENTS: u64 = 4;
+/// Enough entries for several of the applier's batches, so that a replay can be seen to be under way.
+const STATEMENTS_PER_CLIENT: usize = 2500;
+const DAY_S: i64 = 86_400;
+/// Replays that are killed before one may finish, and the tries to hit the middle of them.
+const KILLS: usize = 2;
+const KILL_TRIES_MAX: usize = 40;
+/// A node with a wrong clock would otherwise think that maintenance is due, and write to its own copy of the log.
+const FLAGS: &[&str] = &["-auto-optimize-int=0s", "-fk"];
 
-/// One request: path and statements.
-fn request(rng: &mut Rng) -> (&'static str, Vec<String>) {
-    let (n, m) = (rng.between(0, 200), rng.between(0, 50));
-    let statement = |kind: u64| match kind {
-        0 => format!("INSERT INTO item(name, qty) VALUES('n{n}', {m})"),
-        1 => format!(
-            "INSERT INTO item(name, qty) VALUES('n{n}', {m}) ON CONFLICT(name) DO UPDATE SET qty = qty + 1, r = random()"
-        ),
-        2 => format!("INSERT INTO item(name) VALUES('x{n}') RETURNING id, at, random()"),
-        3 => "DELETE FROM item WHERE id IN (SELECT id FROM item ORDER BY random() LIMIT 1)".to_owned(),
-        4 => format!("UPDATE plain SET c = randomblob({m} + 1), b = unixepoch('now') WHERE rowid % 7 = {}", n % 7),
-        5 => "INSERT INTO plain(a) SELECT dice FROM fresh ORDER BY random() LIMIT 3".to_owned(),
-        6 => format!("INSERT INTO doc VALUES('word{m} ' || hex(randomblob(3)) || ' common')"),
-        7 => "INSERT INTO plain(a) VALUES(last_insert_rowid()), (changes()), (total_changes())".to_owned(),
-        8 => format!("INSERT INTO log(what, at) SELECT name, seen FROM fresh WHERE length(name) = {}", n % 4),
-        9 => "INSERT INTO nowhere VALUES(random())".to_owned(),
-        10 => format!("DELETE FROM doc WHERE doc MATCH 'word{m}'"),
-        _ => format!("INSERT INTO plain(a) VALUES({n})"),
-    };
-    let mut kinds = Vec::new();
-    for _ in 0..rng.between(1, 6) {
-        kinds.push(rng.between(0, 14));
-    }
-    let statements = kinds.into_iter().map(statement).collect();
-    let path = match rng.between(0, 20) {
-        0..=4 => "/db/execute?transaction",
-        5..=7 => "/db/request",
-        8 => "/db/execute?queue&wait",
-        9 => "/db/request?transaction",
-        _ => "/db/execute",
-    };
-    (path, statements)
+/// What the clients sent.
+#[derive(Default)]
+struct Sent {
+    statements: usize,
+    errors: usize,
+    rows: usize,
 }
 
-fn write_log(node: &Node, rng: &mut Rng) -> usize {
+#[test]
+fn the_log_replayed_by_other_processes_with_other_clocks_gives_the_same_database() {
+    let seed = support::seed(31);
+    let scratch = TempDir::new("replay");
+    let first = scratch.path().join("a");
+    let last_index = write_log(&first, seed);
+    let (text, hash) = content(&first);
+    assert!(text.lines().count() > 1000, "the script leaves something to compare: {} lines", text.lines().count());
+
+    let later = scratch.path().join("b");
+    copy_log(&first, &later);
+    let killed = kill_in_the_middle(&later, last_index, &text);
+    assert!(killed >= KILLS, "only {killed} kills hit the middle of the replay");
+    replay_to_the_end(&later, last_index, -400 * DAY_S);
+    assert_same("killed, with a clock in the past", &text, hash, &later);
+
+    let third = scratch.path().join("c");
+    copy_log(&first, &third);
+    replay_to_the_end(&third, last_index, 400 * DAY_S);
+    assert_same("with a clock in the future", &text, hash, &third);
+}
+
+/// Fills a node from several clients at once and gives the index of the last entry that changed something.
+fn write_log(dir: &Path, seed: u64) -> u64 {
+    let mut node = Node::start(dir, FLAGS);
+    node.execute(&json!(SCHEMA).to_string());
+    let all: Vec<Sent> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|n| {
+                scope.spawn({
+                    let node = &node;
+                    move || write(node, seed ^ n << 32)
+                })
+            })
+            .collect();
+        clients.into_iter().map(|c| c.join().expect("a client ends")).collect()
+    });
+    let statements: usize = all.iter().map(|s| s.statements).sum();
+    let errors: usize = all.iter().map(|s| s.errors).sum();
+    let rows: usize = all.iter().map(|s| s.rows).sum();
+    println!("{statements} statements, {errors} errors, {rows} results with rows");
+    assert!(statements >= 5000 && errors > 10 && errors * 2 < statements && rows > 20, "the script does real work");
+    // The answer of a queued write that waits comes after all that were queued before it.
+    let reply = node.client().post("/db/execute?queue&wait&timeout=30s", r#"["INSERT INTO plain(a) VALUES('last')"]"#);
+    assert_eq!(reply.expect("the node answers").status, 200);
+    let last_index = fsm_index(&node).expect("the node shows its index");
+    assert_eq!(node.terminate().code, Some(0));
+    last_index
+}
+
+/// One client: its share of the script, over all the ways in which a statement may come.
+fn write(node: &Node, seed: u64) -> Sent {
+    let mut dice = Dice(seed);
     let mut client = node.client();
-    let mut sent = 0;
-    let schema: Vec<String> = SCHEMA.iter().map(|s| (*s).to_owned()).collect();
-    let vacuum = vec!["VACUUM".to_owned(), "ANALYZE".to_owned()];
-    let scripted = std::iter::once(("/db/execute", schema));
-    let generated = (0..900).map(|i| if i % 300 == 150 { ("/db/execute", vacuum.clone()) } else { request(rng) });
-    for (path, statements) in scripted.chain(generated) {
-        sent += statements.len();
-        let reply = client.post(path, &serde_json::to_string(&statements).expect("texts")).expect("an answer");
-        assert_eq!(reply.status, 200, "{path} {statements:?}: {}", reply.text());
+    let mut sent = Sent::default();
+    while sent.statements < STATEMENTS_PER_CLIENT {
+        let mut statements = Vec::new();
+        for _ in 0..=dice.below(4) {
+            let odd = dice.below(100) < 6;
+            statements.push(json!(if odd { extraordinary(&mut dice) } else { ordinary(&mut dice) }));
+        }
+        if dice.below(4) == 0 {
+            statements
+                .push(json!(["INSERT INTO item(name, qty) VALUES(?, length(?1))", format!("p{}", dice.below(50))]));
+            statements.push(json!(["INSERT INTO plain(a, b) VALUES(:a, :b)", {"a": dice.below(9), "b": [1, 2, 3]}]));
+        }
+        sent.statements += statements.len();
+        let path = match dice.below(12) {
+            0 | 1 => "/db/execute?queue",
+            2 | 3 => "/db/request?transaction",
+            4 => "/db/execute?transaction",
+            5 => "/db/execute?db_timeout=1ms",
+            6..9 => "/db/request",
+            _ => "/db/execute?timings",
+        };
+        let reply = client.post(path, &Value::from(statements).to_string()).expect("the node answers");
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        for result in reply.json()["results"].as_array().into_iter().flatten() {
+            sent.errors += usize::from(result.get("error").is_some());
+            sent.rows += usize::from(result.get("columns").is_some());
+        }
     }
     sent
 }
 
-fn dump(dir: &Path) -> String {
-    let connection = Connection::open(&dir.join("db.sqlite"), Access::ReadOnly, None).expect("the database opens");
-    logical_dump(&connection).expect("the database can be read")
-}
-
-fn clock_shim() -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fault/clock.c");
-    let shim = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("clock-{}.so", std::process::id()));
-    let built = Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).args([&shim, &source]).arg("-ldl").status();
-    assert!(built.expect("a C compiler is there: the bundled SQLite needs it too").success());
-    shim
-}
-
-/// The applied index as `/status` shows it; 0 until the store is open.
-fn applied(node: &Node) -> u64 {
-    let reply = node.client().get("/status?key=store.fsm_index");
-    reply.ok().and_then(|r| r.text().parse().ok()).unwrap_or(0)
-}
-
-fn database_bytes(dir: &Path) -> u64 {
-    let bytes = |name: &str| std::fs::metadata(dir.join(name)).map_or(0, |meta| meta.len());
-    bytes("db.sqlite") + bytes("db.sqlite-wal")
-}
-
-/// The index that the last start found in the database, as its log line says.
-fn found_at_start(log: &str) -> u64 {
-    let line = log.rsplit("database holds index ").next().expect("the line is logged at every start");
-    line.split('@').next().and_then(|index| index.parse().ok()).expect("an index")
-}
-
-#[test]
-fn a_log_replayed_elsewhere_later_and_in_pieces_gives_the_same_database() {
-    let scratch = TempDir::new("replay");
-    let mut rng = Rng::new(support::seed(20));
-    let (first, second) = (scratch.path().join("first"), scratch.path().join("second"));
-    let flags = ["-node-id", "n1"];
-    let mut node = Node::start(&first, &flags);
-    let sent = write_log(&node, &mut rng);
-    assert!(sent >= 1000, "{sent} statements");
-    let last = applied(&node);
-    assert_eq!(node.terminate().code, Some(0));
-
-    // Only the log travels: the database is made anew from it.
-    let (from, to) = (first.join("raft-wal"), second.join("raft-wal"));
-    std::fs::create_dir_all(&to).expect("a directory");
-    for entry in std::fs::read_dir(from).expect("the log is there") {
-        let entry = entry.expect("an entry");
-        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+/// A data directory that holds the log and no database.
+fn copy_log(from: &Path, to: &Path) {
+    let (from, to) = (from.join("raft-wal"), to.join("raft-wal"));
+    fs::create_dir_all(&to).expect("the scratch directory is writable");
+    for file in fs::read_dir(&from).expect("the log's directory can be read") {
+        let file = file.expect("the log's directory can be read");
+        fs::copy(file.path(), to.join(file.file_name())).expect("the log can be copied");
     }
-    let launch = Launch::new(&second, &flags)
-        .env("LD_PRELOAD", clock_shim())
-        .env("CLOCK_SHIFT_S", (400 * 24 * 3600).to_string());
-    // Each time killed when the database has grown a little more.
-    for bytes in [100_000, 300_000] {
+}
+
+/// Starts replays and kills each as soon as it shows an index between the ends. Gives how many kills left a database that
+/// is still behind.
+fn kill_in_the_middle(dir: &Path, last_index: u64, finished: &str) -> usize {
+    let launch = shift_clock(Launch::new(dir, FLAGS), -200 * DAY_S);
+    let mut killed = 0;
+    let mut seen_max = 0;
+    for _ in 0..KILL_TRIES_MAX {
         let mut node = launch.spawn();
-        poll("the replay goes on", Duration::from_secs(20), || (database_bytes(&second) > bytes).then_some(()));
+        let seen = poll("the replay is under way", Duration::from_secs(20), || {
+            fsm_index(&node).filter(|index| *index > seen_max)
+        });
         node.kill9();
+        let behind = content(dir).0 != finished;
+        println!("killed at index {seen} of {last_index}, behind: {behind}");
+        if !behind {
+            break;
+        }
+        seen_max = seen;
+        killed += 1;
+        if killed == KILLS {
+            break;
+        }
     }
-    let mut node = launch.start();
-    let resumed_at = found_at_start(&node.log());
-    assert!(0 < resumed_at && resumed_at < last, "killed in the middle: {resumed_at} of {last}");
-    assert!(applied(&node) >= last);
-    let shifted = node.number("SELECT unixepoch('now')");
-    assert_eq!(node.terminate().code, Some(0));
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() as i64;
-    assert!(shifted > now + 300 * 24 * 3600, "the second node has another clock: {shifted}");
+    killed
+}
 
-    let (one, other) = (dump(&first), dump(&second));
-    assert!(one.lines().count() > 500, "there is something to compare");
-    if one != other {
-        let differing = one.lines().zip(other.lines()).find(|(a, b)| a != b);
-        panic!("the replayed database differs: {differing:?}");
+fn replay_to_the_end(dir: &Path, last_index: u64, shift_s: i64) {
+    let mut node = shift_clock(Launch::new(dir, FLAGS), shift_s).start();
+    let now_s = unix_time_s() + shift_s;
+    let node_s = wall_clock_s(&node);
+    assert!((now_s - node_s).abs() < 60, "the node's clock is wrong by what was asked for: {node_s}, {now_s}");
+    poll("the log is applied", Duration::from_secs(60), || fsm_index(&node).filter(|index| *index >= last_index));
+    assert!(node.log().contains("first index is 1,"), "the whole log was there: {}", node.log());
+    assert_eq!(node.terminate().code, Some(0));
+}
+
+/// `store.fsm_index` of `/status`, when the node answers and its store is open.
+fn fsm_index(node: &Node) -> Option<u64> {
+    let reply = node.client().with_timeout(Duration::from_secs(5)).get("/status").ok()?;
+    reply.json()["store"]["fsm_index"].as_u64()
+}
+
+/// The node's clock, as its readers see it.
+fn wall_clock_s(node: &Node) -> i64 {
+    let reply = node.client().get("/db/query?level=none&q=SELECT%20unixepoch()").expect("the node answers");
+    reply.json()["results"][0]["values"][0][0].as_i64().unwrap_or_else(|| panic!("no time in {}", reply.text()))
+}
+
+fn unix_time_s() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_secs() as i64
+}
+
+fn content(dir: &Path) -> (String, u128) {
+    let connection = Connection::open(&dir.join("db.sqlite"), Access::ReadWrite, None).expect("the database opens");
+    let check = connection.query_texts("PRAGMA integrity_check").expect("the check runs");
+    assert_eq!(check, ["ok"], "{}", dir.display());
+    (logical_dump(&connection).expect("a dump is possible"), logical_hash(&connection).expect("a hash is possible"))
+}
+
+fn assert_same(what: &str, text: &str, hash: u128, other: &Path) {
+    let (other_text, other_hash) = content(other);
+    for (line, (a, b)) in text.lines().zip(other_text.lines()).enumerate() {
+        assert_eq!(a, b, "{what}: line {line} of the dumps differs");
     }
+    assert_eq!(text.lines().count(), other_text.lines().count(), "{what}");
+    assert_eq!(hash, other_hash, "{what}");
 }

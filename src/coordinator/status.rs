@@ -30,6 +30,8 @@ pub struct StoreStatus {
     pub strong_read_term: u64,
     pub leader_appended_at_us: i64,
     pub last_vacuum_us: i64,
+    /// Time of the first write: where the interval of a VACUUM begins that never ran.
+    pub created_us: i64,
     pub raft: RaftStatus,
     pub db: DbStatus,
 }
@@ -76,6 +78,7 @@ impl Coordinator {
             strong_read_term: shared.strong_read_term.load(Ordering::Relaxed),
             leader_appended_at_us: shared.last_entry_time_us.load(Ordering::Relaxed),
             last_vacuum_us: shared.last_vacuum_us.load(Ordering::Relaxed),
+            created_us: shared.created_us.load(Ordering::Relaxed),
             raft,
             db: node.readers().database_status(shared.pragmas_rw.clone()).unwrap_or_default(),
         })

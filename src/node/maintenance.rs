@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// The longest sleep between two looks at the clock: a laptop that slept must not wait for its old timer.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(600);
+/// Between two looks while something is due and another node leads, or none yet.
+const LEADER_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two tries, when a run did not happen.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -64,8 +66,13 @@ fn run(node: &NodeHandle, options: MaintenanceOptions, stop_rx: &Receiver<()>) {
             let Some(interval) = job.interval(options) else { continue };
             let wait = job.due_in(node, interval);
             if wait.is_zero() {
-                let done = node.is_leader() && job.run(node);
-                sleep = sleep.min(if done { interval } else { RETRY_INTERVAL });
+                sleep = sleep.min(if !node.is_leader() {
+                    LEADER_INTERVAL
+                } else if job.run(node) {
+                    interval
+                } else {
+                    interval.min(RETRY_INTERVAL)
+                });
             } else {
                 sleep = sleep.min(wait);
             }
@@ -116,7 +123,7 @@ impl Job {
         node.propose(
             action,
             Box::new(move |applied| {
-                let _ = done_tx.send(applied.is_ok());
+                let _ = done_tx.send(applied.is_ok_and(|applied| applied.outcome.request_error.is_none()));
             }),
         );
         let done = done_rx.recv().unwrap_or(false);

@@ -268,6 +268,7 @@ impl Backend for Fake {
             strong_read_term: 0,
             leader_appended_at_us: 0,
             last_vacuum_us: 0,
+            created_us: 1_700_000_000_000_000,
             raft: RaftStatus {
                 state: "Leader",
                 voter: true,

@@ -1,5 +1,5 @@
-//! Faults of the disk: the preloaded shim of `tests/fault/iofault.c`, built once per test process, and a small tmpfs that
-//! really fills up.
+//! Faults of the machine: the preloaded shims of `tests/fault/` (failing calls on files, a wrong wall clock), each built
+//! once per test process, and a small tmpfs that really fills up.
 
 use super::node::Launch;
 use super::tempdir::TempDir;
@@ -63,21 +63,30 @@ impl Armed {
     }
 }
 
-/// The shared object, compiled with `cc` on first use.
+/// Adds a wall clock that is wrong by so many seconds to a launch; the monotonic clock stays right.
+pub fn shift_clock(launch: Launch, seconds: i64) -> Launch {
+    static SHIM: OnceLock<PathBuf> = OnceLock::new();
+    let shim = SHIM.get_or_init(|| compiled("clock"));
+    launch.env("LD_PRELOAD", shim.as_os_str()).env("CLOCK_SHIFT_S", seconds.to_string())
+}
+
 fn shim() -> &'static Path {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
-    SHIM.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fault/iofault.c");
-        let shim = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("iofault-{}.so", std::process::id()));
-        let output = Command::new("cc")
-            .args(["-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-o"])
-            .args([&shim, &source])
-            .arg("-ldl")
-            .output()
-            .expect("a C compiler is there: the bundled SQLite needs it too");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        shim
-    })
+    SHIM.get_or_init(|| compiled("iofault"))
+}
+
+/// The shared object of `tests/fault/<name>.c`, compiled with `cc`; once for each process of tests.
+fn compiled(name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fault/{name}.c"));
+    let shim = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.so", std::process::id()));
+    let output = Command::new("cc")
+        .args(["-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-o"])
+        .args([&shim, &source])
+        .arg("-ldl")
+        .output()
+        .expect("a C compiler is there: the bundled SQLite needs it too");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    shim
 }
 
 /// A file system of a given size in memory. Unmounted when dropped.

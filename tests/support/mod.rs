@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod node;
 pub mod procfs;
 pub mod rng;
+pub mod script;
 pub mod tempdir;
 
 pub use http::{Client, Reply};

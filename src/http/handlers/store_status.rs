@@ -100,9 +100,12 @@ fn snapshot_store(status: &StoreStatus) -> Value {
 }
 
 fn auto_vacuum(api: &Api, status: &StoreStatus, interval: Duration) -> Value {
+    // A database that was never written to has no age: then it is this process's.
     let started_us = api.launch.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-    let from_us =
-        if status.last_vacuum_us > 0 { status.last_vacuum_us } else { i64::try_from(started_us).unwrap_or(i64::MAX) };
+    let from_us = match status.last_vacuum_us.max(status.created_us) {
+        0 => i64::try_from(started_us).unwrap_or(i64::MAX),
+        known => known,
+    };
     let interval_us = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX);
     let mut document = json!({"next_vacuum_after": time(from_us.saturating_add(interval_us))});
     if status.last_vacuum_us > 0 {
