@@ -34,7 +34,7 @@ pub const REFUSALS_MAX: usize = 32;
 /// An answer up to this many bytes is copied behind its head, so that both leave in one piece.
 pub const ANSWER_COPY_BYTES_MAX: usize = 16 * 1024;
 /// Stack of a worker in bytes: SQLite and JSON run on it.
-pub const WORKER_STACK_BYTES: usize = 512 * 1024;
+pub const WORKER_STACK_BYTES: usize = 8 * 1024 * 1024;
 /// Descriptors kept free for everything in the process that is not a client's connection.
 pub const DESCRIPTORS_RESERVED: usize = 48;
 
