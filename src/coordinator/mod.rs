@@ -115,11 +115,6 @@ impl Coordinator {
         self.leader().is_some() && node.shared().caught_up.load(std::sync::atomic::Ordering::Acquire)
     }
 
-    /// The store is open, ready or not.
-    pub fn is_open(&self) -> bool {
-        self.node.get().is_some()
-    }
-
     /// Does every statement of this `/db/request` only read? Prepares them on a read-only connection.
     pub fn only_reads(&self, request: &Request) -> Result<bool, Error> {
         Self::check_statements(&request.statements)?;

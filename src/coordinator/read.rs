@@ -57,11 +57,6 @@ impl Coordinator {
         };
         self.node()?.readers().query(request, Some(Instant::now() + limit), sink).map_err(Error::from)
     }
-
-    /// Refuses statements that no level may run; before anything else is asked.
-    pub fn check_read(&self, request: &Request) -> Result<(), Error> {
-        Self::check_statements(&request.statements)
-    }
 }
 
 /// Reads of the leader's present wait until the log that was there at start is applied: before that they would show

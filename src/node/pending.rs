@@ -11,14 +11,6 @@ pub struct Pending {
 }
 
 impl Pending {
-    pub fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
     pub fn push(&mut self, id: LogId, done: ApplyDone) {
         if let Some((last, _)) = self.waiting.back() {
             assert!(last.index < id.index, "proposals come in log order: {last} then {id}");
