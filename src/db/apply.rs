@@ -8,7 +8,7 @@
 //! transaction that also records how far it came, so that a crash in between repeats nothing.
 
 use super::context;
-use super::fatal::{Fatal, is_machine_failure};
+use super::fatal::{Fatal, refusal};
 use super::functions::NO_ROWID;
 use super::record::{self, Progress};
 use super::writer::{Writer, run};
@@ -111,7 +111,7 @@ impl Writer {
         let outcome = match item {
             Item::Noop => Outcome::default(),
             Item::Membership(bytes) => {
-                record::write_membership(&self.connection, bytes)?;
+                self.as_no_parent(|writer| record::write_membership(&writer.connection, bytes))?;
                 Outcome::default()
             }
             Item::Command(command) => {
@@ -185,7 +185,7 @@ impl Writer {
         let progress = self.record.progress;
         let mut statistics = false;
         self.begin_entry(command, progress)?;
-        let outcome = match &command.action {
+        let mut outcome = match &command.action {
             Action::Execute(request) | Action::Request(request) => {
                 let rows_from_reads = matches!(command.action, Action::Request(_));
                 let mut entry = Run::new(id, command.seed, request, rows_from_reads, true);
@@ -204,9 +204,9 @@ impl Writer {
             }
             Action::Optimize { mask } => {
                 run(&mut self.own.begin, "beginning a transaction")?;
-                self.optimize(*mask)?;
+                let request_error = self.optimize_undoable(*mask)?;
                 statistics = true;
-                Outcome::default()
+                Outcome { results: Vec::new(), request_error }
             }
             Action::Barrier => {
                 return Err(Fatal::new(format!("entry {id} could not be applied in a transaction")));
@@ -215,7 +215,12 @@ impl Writer {
         self.record.changed = id.index;
         self.record.applied = id;
         self.record.progress = Progress::default();
-        self.commit("committing an entry")?;
+        if let Some(text) = self.try_commit("committing an entry")? {
+            // Virtual tables write what they gathered only now, and found that they cannot.
+            outcome = Outcome { results: Vec::new(), request_error: Some(text) };
+            run(&mut self.own.begin, "beginning a transaction")?;
+            self.commit("committing an entry")?;
+        }
         if statistics {
             self.forget_statistics()?;
         }
@@ -257,7 +262,7 @@ impl Writer {
             c.total_changes_base.set(self.connection.total_changes() - progress.total_changes);
         });
         if self.scope_changes && !self.connection.is_autocommit() {
-            run(&mut self.own.touch, "resetting changes()")?;
+            self.touch()?;
         }
         if context::with(|c| !c.full_tables.borrow().is_empty()) {
             super::rowids::prune(&self.connection)?;
@@ -287,30 +292,44 @@ impl Writer {
         reset.map_err(|error| Fatal::sqlite("reloading statistics", &error))
     }
 
-    /// `PRAGMA optimize` that looks at all tables rather than at those this connection happened to use.
-    pub(super) fn optimize(&mut self, mask: u32) -> Result<(), Fatal> {
+    /// `PRAGMA optimize` that looks at all tables rather than at those this connection happened to use. Gives SQLite's
+    /// message when the content stands against it (say, a value that is too long for a sample), on every node; what it
+    /// did up to there is still to be undone.
+    pub(super) fn optimize(&mut self, mask: u32) -> Result<Option<String>, Fatal> {
         const DEBUG_MODE: u32 = 1;
         const ALL_TABLES: u32 = 0x10000;
         if mask & DEBUG_MODE != 0 {
-            return Ok(());
+            return Ok(None);
         }
-        let sql = format!("PRAGMA optimize({})", mask | ALL_TABLES);
-        self.connection.execute(&sql).map_err(|error| Fatal::sqlite("optimizing", &error))?;
+        // It counts as done also when it failed: the next one comes after the interval, and not at once.
         self.record.optimize_us = self.record.time_us;
-        Ok(())
+        let sql = format!("PRAGMA optimize({})", mask | ALL_TABLES);
+        refusal("optimizing", self.connection.execute(&sql))
+    }
+
+    /// The same in a savepoint of its own: all of it or nothing.
+    fn optimize_undoable(&mut self, mask: u32) -> Result<Option<String>, Fatal> {
+        run(&mut self.own.savepoint, "setting a savepoint")?;
+        let refused = self.optimize(mask)?;
+        if self.connection.is_autocommit() {
+            run(&mut self.own.begin, "beginning a transaction")?;
+            return Ok(refused);
+        }
+        if refused.is_some() {
+            self.roll_back_to_savepoint()?;
+        }
+        run(&mut self.own.release, "releasing a savepoint")?;
+        Ok(refused)
     }
 
     /// Rebuilds the database file, outside of any transaction. Doing it again changes nothing. Gives SQLite's message
     /// when the content (say, a virtual table) stands against it, which it then does on every node.
     fn vacuum(&mut self) -> Result<Option<String>, Fatal> {
-        match self.connection.execute("VACUUM") {
-            Ok(()) => {
-                self.record.vacuum_us = self.record.time_us;
-                Ok(None)
-            }
-            Err(error) if is_machine_failure(&error) => Err(Fatal::sqlite("rebuilding the database", &error)),
-            Err(error) => Ok(Some(error.text)),
+        let refused = refusal("rebuilding the database", self.connection.execute("VACUUM"))?;
+        if refused.is_none() {
+            self.record.vacuum_us = self.record.time_us;
         }
+        Ok(refused)
     }
 
     pub(super) fn violates_foreign_keys(&self) -> bool {

@@ -6,6 +6,7 @@
 use super::context::{self, Authority, Context};
 use super::pragma::{self, Rule};
 use super::sqlite::{AuthRequest, Verdict, code};
+use super::tokens::{Token, Tokens};
 
 /// The table that holds the applied index. The prefix is reserved by SQLite: no client can create, index or alter it.
 pub const RESERVED_TABLE: &str = "sqlite_ferrolite";
@@ -17,6 +18,7 @@ pub const TEXT_ATTACH: &str = "ATTACH and DETACH are not allowed";
 pub const TEXT_VACUUM_INTO: &str = "VACUUM INTO is not allowed";
 pub const TEXT_PRAGMA: &str = "disallowed pragma";
 pub const TEXT_RESERVED: &str = "access to sqlite_ferrolite is prohibited";
+pub const TEXT_PARENT: &str = "foreign keys onto tables of SQLite's own are not allowed";
 pub const TEXT_PHYSICAL: &str = "access to the pages of the database is prohibited";
 
 /// For the connection that applies entries.
@@ -77,6 +79,13 @@ fn client(c: &Context, request: &AuthRequest<'_>) -> Verdict {
             notice(c, |n| n.creates_table = true);
             Verdict::Allow
         }
+        code::SQLITE_ALTER_TABLE => {
+            let name = request.second.unwrap_or("");
+            if c.virtual_tables.borrow().iter().any(|t| t.eq_ignore_ascii_case(name)) {
+                notice(c, |n| n.writes_virtual = true);
+            }
+            Verdict::Allow
+        }
         code::SQLITE_DROP_VTABLE => {
             notice(c, |n| n.writes_virtual = true);
             Verdict::Allow
@@ -92,6 +101,29 @@ fn client(c: &Context, request: &AuthRequest<'_>) -> Verdict {
 /// All names that begin like our table's are ours.
 fn is_reserved(name: &str) -> bool {
     name.get(..RESERVED_TABLE.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_TABLE))
+}
+
+/// Why a statement that changes the schema is refused for the tables that its text names: ours (a foreign key onto it
+/// would have a say in our own writes), or one that SQLite keeps for itself as the parent of a foreign key. The authorizer
+/// is not asked about foreign keys.
+pub(super) fn ddl_refusal(sql: &str) -> Option<&'static str> {
+    let bytes = sql.as_bytes();
+    let contains = |word: &str| bytes.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word.as_bytes()));
+    if contains(RESERVED_TABLE) {
+        return Some(TEXT_RESERVED);
+    }
+    if !contains("references") {
+        return None;
+    }
+    let is_own = |name: &str| name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
+    let mut tokens = Tokens::new(sql);
+    while let Some(token) = tokens.next() {
+        let is_keyword = matches!(token, Token::Word(w) if w.eq_ignore_ascii_case("references"));
+        if is_keyword && matches!(tokens.next(), Some(Token::Word(name) | Token::Quoted(name)) if is_own(name)) {
+            return Some(TEXT_PARENT);
+        }
+    }
+    None
 }
 
 /// Modules that show the file rather than data.

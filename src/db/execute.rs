@@ -4,6 +4,7 @@
 //! the line between the two is drawn in `Writer::sql_error` and nowhere else.
 
 use super::apply::{End, Run, TEXT_FOREIGN_KEY};
+use super::authorizer;
 use super::bind::{BindError, Binder};
 use super::context::{self, As, Authority, Noticed};
 use super::fatal::{Fatal, is_machine_failure};
@@ -14,7 +15,7 @@ use super::record::Progress;
 use super::rowids;
 use super::sqlite::{Cached, Connection, Error, Script, Statement, Step, code};
 use super::tokens::{self, Leading};
-use super::writer::{Meta, Writer, run};
+use super::writer::{Meta, Writer, run, try_run};
 use crate::command::{self, Column, StatementResult, Value, ValueRef};
 use std::time::Instant;
 
@@ -139,6 +140,9 @@ impl Writer {
         if entry.is_out_of_steps() {
             return Ok(Ran::failed(TEXT_WRITE_TIMEOUT));
         }
+        if let Some(refusal) = cached.meta.refusal {
+            return Ok(Ran::failed(refusal));
+        }
         let vacuums = cached.meta.leading == Leading::Vacuum && !entry.request.transaction;
         let noticed = cached.meta.noticed;
         let statistics = noticed.statistics || noticed.optimize.is_some();
@@ -171,11 +175,22 @@ impl Writer {
     /// One statement in a transaction of its own, which also records that it is done.
     fn run_committed(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>, number: u64) -> Result<Ran, Fatal> {
         run(&mut self.own.begin, "beginning a transaction")?;
-        let ran = self.run_undoable(entry, cached, number)?;
+        let before = self.numbers();
+        let mut ran = self.run_undoable(entry, cached, number)?;
         if self.connection.is_autocommit() {
             run(&mut self.own.begin, "beginning a transaction")?;
         }
-        self.commit_progress(entry)?;
+        if let Some(text) = self.commit_progress(entry)? {
+            // What a virtual table writes with the commit is the statement's doing, and so is that it cannot.
+            self.forget_changes_since(&before);
+            self.connection.set_last_insert_rowid(before.last_insert_rowid);
+            (self.record.last_insert_id, self.record.rows_affected) = before.shown;
+            run(&mut self.own.begin, "beginning a transaction")?;
+            if let Some(text) = self.commit_progress(entry)? {
+                return Err(Fatal::new(format!("committing the progress of entry {}: {text}", entry.index)));
+            }
+            ran = Ran::failed(&text);
+        }
         if std::mem::take(&mut entry.statistics) {
             self.forget_statistics()?;
         }
@@ -186,7 +201,7 @@ impl Writer {
     /// transaction may be gone afterwards, but only when the statement failed.
     fn run_undoable(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>, number: u64) -> Result<Ran, Fatal> {
         if self.scope_changes && (!entry.changes_set || entry.stands_alone()) {
-            run(&mut self.own.touch, "resetting changes()")?;
+            self.touch()?;
         }
         let copies = cached.meta.noticed.creates_table && cached.meta.noticed.selects;
         // Inside a transaction each savepoint would make virtual tables write out what they gathered so far. The one
@@ -195,7 +210,9 @@ impl Writer {
         let undoable = full || !entry.request.transaction || !cached.meta.noticed.writes_virtual;
         let before = self.numbers();
         if undoable {
-            run(&mut self.own.savepoint, "setting a savepoint")?;
+            if let Some(text) = try_run(&mut self.own.savepoint, "setting a savepoint")? {
+                return Ok(Ran::failed(&text));
+            }
             // Some virtual tables run SQL of their own on this occasion.
             self.connection.set_last_insert_rowid(before.last_insert_rowid);
         }
@@ -234,7 +251,11 @@ impl Writer {
             if matches!(ran, Ran::Failed { undo: true, .. }) {
                 self.roll_back_to_savepoint()?;
             }
-            run(&mut self.own.release, "releasing a savepoint")?;
+            if let Some(text) = try_run(&mut self.own.release, "releasing a savepoint")? {
+                // Some virtual tables write on this occasion.
+                self.roll_back()?;
+                ran = Ran::failed(&text);
+            }
         }
         Ok(ran)
     }
@@ -262,11 +283,14 @@ impl Writer {
             self.record.vacuum_us = self.record.time_us;
         }
         run(&mut self.own.begin, "beginning a transaction")?;
-        self.commit_progress(entry)?;
-        Ok(ran)
+        match self.commit_progress(entry)? {
+            None => Ok(ran),
+            Some(text) => Err(Fatal::new(format!("committing the progress of entry {}: {text}", entry.index))),
+        }
     }
 
-    fn commit_progress(&mut self, entry: &Run<'_>) -> Result<(), Fatal> {
+    /// Gives SQLite's message, and has rolled back, when the statement's effects cannot be committed.
+    fn commit_progress(&mut self, entry: &Run<'_>) -> Result<Option<String>, Fatal> {
         let base = context::with(|c| c.total_changes_base.get());
         self.record.progress = Progress {
             statements: entry.statements,
@@ -274,10 +298,12 @@ impl Writer {
             total_changes: self.connection.total_changes() - base,
             steps_used: entry.steps_used,
         };
-        self.commit("committing a statement")?;
+        let refused = self.try_commit("committing a statement")?;
         #[cfg(test)]
-        super::tests::crash_after_statement(entry.statements)?;
-        Ok(())
+        if refused.is_none() {
+            super::tests::crash_after_statement(entry.statements)?;
+        }
+        Ok(refused)
     }
 
     /// Steps a bound statement through once, with the entry's clock and the statement's own random numbers.
@@ -286,7 +312,7 @@ impl Writer {
         if meta.mentions_changes && !self.scope_changes {
             self.scope_changes = true;
             if (!entry.changes_set || entry.stands_alone()) && !self.connection.is_autocommit() {
-                run(&mut self.own.touch, "resetting changes()")?;
+                self.touch()?;
             }
         }
         let limited = self.limit_steps(entry, cached);
@@ -336,10 +362,14 @@ impl Writer {
         let is_read = entry.rows_from_reads && meta.readonly;
         match stepped {
             Ok(Stepped::Rows(rows)) => {
-                if let Some(mask) = meta.noticed.optimize {
-                    self.optimize(mask)?;
-                }
-                Ok(Ran::Done(rows))
+                let refused = match meta.noticed.optimize {
+                    Some(mask) => self.optimize(mask)?,
+                    None => None,
+                };
+                Ok(match refused {
+                    Some(text) => Ran::Failed { text, is_read, undo: true },
+                    None => Ran::Done(rows),
+                })
             }
             Ok(Stepped::TooLarge) => {
                 let text = format!("the result is larger than {ENTRY_RESULT_BYTES_MAX} bytes");
@@ -409,11 +439,13 @@ fn describe(statement: &Statement, leading: Leading) -> Meta {
     const CHANGES: &[u8] = b"changes";
     let readonly = statement.is_readonly();
     let dml = leading == Leading::Dml || leading == Leading::With && !readonly;
+    let ddl = !readonly && !dml;
     Meta {
         leading,
         dml,
         readonly,
-        ddl: !readonly && !dml,
+        ddl,
+        refusal: if ddl { authorizer::ddl_refusal(statement.sql()) } else { None },
         noticed: context::with(|c| c.noticed.get()),
         mentions_changes: statement.sql().as_bytes().windows(CHANGES.len()).any(|w| w.eq_ignore_ascii_case(CHANGES)),
     }

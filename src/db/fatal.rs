@@ -58,6 +58,18 @@ impl std::error::Error for Fatal {}
 /// the same on every node, and no sign of a damaged file.
 const CORRUPT_BY_SQL: [i32; 2] = [code::SQLITE_CORRUPT | 1 << 8, code::SQLITE_CORRUPT | 2 << 8];
 
+/// For what clients' content can make fail on every node alike: `Some` is SQLite's message for it.
+///
+/// # Errors
+/// The machine failed.
+pub(super) fn refusal(doing: &str, result: Result<(), Error>) -> Result<Option<String>, Fatal> {
+    match result {
+        Ok(()) => Ok(None),
+        Err(error) if is_machine_failure(&error) => Err(Fatal::sqlite(doing, &error)),
+        Err(error) => Ok(Some(error.text)),
+    }
+}
+
 /// Does this code, from a client's statement, speak of the machine or the file rather than of the statement?
 ///
 /// `SQLITE_FULL` counts as such; the caller knows the one case where it does not (an AUTOINCREMENT at its end).

@@ -18,11 +18,13 @@ pub const COMPOUND_SELECT_MAX: i32 = 500;
 pub const VDBE_OPS_MAX: i32 = 25_000_000;
 /// Arguments of a function; as in SQLite before 3.48. JSON builders take many.
 pub const FUNCTION_ARGS_MAX: i32 = 1000;
-/// Length of a LIKE or GLOB pattern in bytes; longer ones can take quadratic time.
-pub const LIKE_PATTERN_BYTES_MAX: i32 = 50_000;
+/// Length of a LIKE or GLOB pattern in bytes. Longer ones can take quadratic time, and each `%` in one is a call on the
+/// stack that matches it.
+pub const LIKE_PATTERN_BYTES_MAX: i32 = 5_000;
 /// The largest parameter number; SQLite's default.
 pub const VARIABLES_MAX: i32 = 32_766;
-/// Recursion of triggers; SQLite's default.
+/// Recursion of triggers, and how many may be nested while they are compiled, which is done on the stack; SQLite's
+/// default.
 pub const TRIGGER_DEPTH_MAX: i32 = 1000;
 
 /// Most bytes of rows that one log entry may answer; they are held in memory until the client has them.

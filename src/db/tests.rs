@@ -575,3 +575,6 @@ fn a_write_that_the_disk_refuses_is_fatal_and_loses_nothing() {
     assert_eq!(writer.applied().id.index, Index(numbers[1] - 1), "all that was applied is there, and no more");
     assert_eq!(writer.connection().query_texts("PRAGMA integrity_check").unwrap(), ["ok"]);
 }
+
+#[path = "poison_tests.rs"]
+mod poison;

@@ -5,10 +5,11 @@
 
 use super::apply::{Item, Outcome};
 use super::context::{self, Noticed};
-use super::fatal::Fatal;
+use super::fatal::{Fatal, refusal};
 use super::record::{self, Record};
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step, Writeback};
 use super::{authorizer, build, clock, functions, limits, rowids, status, tokens};
+use crate::command::Action;
 use raft::{ClusterId, Index, LogId};
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,8 @@ pub struct Writer {
     pub(super) scope_changes: bool,
     /// The open transaction has changed the schema.
     pub(super) schema_changed: bool,
+    /// Foreign keys of a client's table point to ours; see `as_no_parent`.
+    is_parent: bool,
     /// See `rowids`.
     full_tables: Vec<String>,
     /// Names, up to date with the schema.
@@ -80,6 +83,8 @@ pub(super) struct Meta {
     pub readonly: bool,
     /// Changes the schema, or may.
     pub ddl: bool,
+    /// It is not to be run at all, for this reason.
+    pub refusal: Option<&'static str>,
     pub noticed: Noticed,
     /// The text contains `changes`.
     pub mentions_changes: bool,
@@ -121,6 +126,13 @@ fn virtual_tables(connection: &Connection) -> Result<Vec<String>, Fatal> {
         .map_err(|error| Fatal::sqlite("looking for virtual tables", &error))
 }
 
+/// Runs a statement of our own whose failure may be that of a client's content: gives SQLite's message then.
+pub(super) fn try_run(statement: &mut Statement, doing: &str) -> Result<Option<String>, Fatal> {
+    let result = statement.step();
+    statement.reset();
+    refusal(doing, result.map(drop))
+}
+
 /// Runs a statement of our own; any failure is the machine's.
 pub(super) fn run(statement: &mut Statement, doing: &str) -> Result<(), Fatal> {
     let result = statement.step();
@@ -157,26 +169,50 @@ impl Writer {
         );
         connection.execute(&settings).map_err(failed)?;
         let record = Record::open(&connection, options.cluster)?;
+        // Before foreign keys are enforced, which may keep our own SQL from being compiled.
+        let own = OwnStatements::prepare(&connection)?;
         connection.harden(options.foreign_keys).map_err(failed)?;
         functions::install(&connection).map_err(failed)?;
         connection.set_authorizer(authorizer::authorize_write);
         connection.set_write_hook(rowids::on_write);
         connection.set_wal_hook(|pages| context::with(|c| c.wal_pages.set(pages)));
         let calls_changes = "SELECT 1 FROM sqlite_schema WHERE sql LIKE '%changes%' LIMIT 1";
+        let names_ours = format!(
+            "SELECT 1 FROM sqlite_schema WHERE sql LIKE '%{0}%' AND name <> '{0}' LIMIT 1",
+            authorizer::RESERVED_TABLE
+        );
         Ok(Writer {
             path: path.to_owned(),
-            own: OwnStatements::prepare(&connection)?,
+            own,
             cache: StatementCache::new(CACHED_STATEMENTS_MAX),
             uncached: StatementCache::new(0),
             record,
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
             schema_changed: false,
+            is_parent: options.foreign_keys && connection.query_integer(names_ours.as_str()).map_err(failed)?.is_some(),
             full_tables: rowids::scan(&connection)?,
             virtual_tables: virtual_tables(&connection)?,
             writeback: Writeback::open(path),
             connection,
         })
+    }
+
+    /// Makes `changes()` 0.
+    pub(super) fn touch(&mut self) -> Result<(), Fatal> {
+        self.as_no_parent(|writer| run(&mut writer.own.touch, "resetting changes()"))
+    }
+
+    /// For SQL of our own that writes our table. Clients can no longer make foreign keys onto it, but a database from
+    /// elsewhere may hold some, and then they must not count: SQLite might refuse to compile the SQL.
+    pub(super) fn as_no_parent(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), Fatal>) -> Result<(), Fatal> {
+        if !self.is_parent {
+            return write(self);
+        }
+        let failed = |error| Fatal::sqlite("switching foreign keys", &error);
+        self.connection.set_foreign_keys(false).map_err(failed)?;
+        write(self)?;
+        self.connection.set_foreign_keys(self.foreign_keys).map_err(failed)
     }
 
     /// The database file.
@@ -278,20 +314,42 @@ impl Writer {
                 return Ok(0);
             }
         }
-        self.commit("committing entries")?;
-        Ok(upto)
+        if self.try_commit("committing entries")?.is_none() {
+            return Ok(upto);
+        }
+        // Some client's content stands against it. Whose, shows when the entries are applied one by one.
+        self.record = before;
+        outcomes.truncate(first);
+        let has_sql = |item: &Item| matches!(item, Item::Command(c) if matches!(c.action, Action::Execute(_) | Action::Request(_)));
+        match entries[..upto].iter().position(|(_, item)| has_sql(item)) {
+            Some(0) => Ok(0),
+            Some(before_it) => self.apply_together(&entries[..before_it], outcomes),
+            None => Err(Fatal::new(format!("entries from {} cannot be committed", entries[0].0))),
+        }
     }
 
     /// Writes the applied row and commits.
     pub(super) fn commit(&mut self, doing: &str) -> Result<(), Fatal> {
+        match self.try_commit(doing)? {
+            None => Ok(()),
+            Some(text) => Err(Fatal::new(format!("{doing}: {text}"))),
+        }
+    }
+
+    /// The same where clients' content may stand against it: virtual tables write what they gathered only now. Then the
+    /// transaction is rolled back, and SQLite's message comes back.
+    pub(super) fn try_commit(&mut self, doing: &str) -> Result<Option<String>, Fatal> {
         self.record.write(&self.connection)?;
-        run(&mut self.own.commit, doing)?;
+        if let Some(text) = try_run(&mut self.own.commit, doing)? {
+            self.roll_back()?;
+            return Ok(Some(text));
+        }
         self.schema_changed = false;
         // Only one long entry gets here without `tidy_up` in between.
-        match context::with(|c| c.wal_pages.get()) {
-            pages if pages >= WAL_PAGES_MAX => self.checkpoint(),
-            _ => Ok(()),
+        if context::with(|c| c.wal_pages.get()) >= WAL_PAGES_MAX {
+            self.checkpoint()?;
         }
+        Ok(None)
     }
 
     /// What can wait until those are answered who wait for the entries just applied: moves a full WAL into the database

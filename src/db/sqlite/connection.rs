@@ -209,23 +209,32 @@ impl Connection {
     /// # Errors
     /// SQLite does not know one of these options.
     pub fn harden(&self, foreign_keys: bool) -> Result<(), Error> {
-        let settings = [
-            (ffi::SQLITE_DBCONFIG_ENABLE_FKEY, foreign_keys),
-            (ffi::SQLITE_DBCONFIG_DEFENSIVE, true),
-            (ffi::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false),
-            (ffi::SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, false),
-            (ffi::SQLITE_DBCONFIG_DQS_DML, true),
-            (ffi::SQLITE_DBCONFIG_DQS_DDL, true),
-        ];
-        for (option, on) in settings {
-            let mut now: c_int = -1;
-            // SAFETY: these options take an int and a pointer to int.
-            let rc = unsafe { ffi::sqlite3_db_config(self.db, option, c_int::from(on), &mut now as *mut c_int) };
-            if rc != ffi::SQLITE_OK || now != c_int::from(on) {
-                return Err(Error::from_code(if rc == ffi::SQLITE_OK { ffi::SQLITE_ERROR } else { rc }));
-            }
+        self.configure(ffi::SQLITE_DBCONFIG_ENABLE_FKEY, foreign_keys)?;
+        self.configure(ffi::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        self.configure(ffi::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false)?;
+        self.configure(ffi::SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, false)?;
+        self.configure(ffi::SQLITE_DBCONFIG_DQS_DML, true)?;
+        self.configure(ffi::SQLITE_DBCONFIG_DQS_DDL, true)
+    }
+
+    /// Enforces foreign keys or not, from the next statement on. If that is a change, SQLite compiles all prepared
+    /// statements anew.
+    ///
+    /// # Errors
+    /// SQLite does not know this option.
+    pub fn set_foreign_keys(&self, on: bool) -> Result<(), Error> {
+        self.configure(ffi::SQLITE_DBCONFIG_ENABLE_FKEY, on)
+    }
+
+    fn configure(&self, option: c_int, on: bool) -> Result<(), Error> {
+        let mut now: c_int = -1;
+        // SAFETY: the options that this is called with take an int and a pointer to int.
+        let rc = unsafe { ffi::sqlite3_db_config(self.db, option, c_int::from(on), &mut now as *mut c_int) };
+        match rc {
+            ffi::SQLITE_OK if now == c_int::from(on) => Ok(()),
+            ffi::SQLITE_OK => Err(Error::from_code(ffi::SQLITE_ERROR)),
+            _ => Err(Error::from_code(rc)),
         }
-        Ok(())
     }
 
     /// Gives unused cache memory back to the allocator.
