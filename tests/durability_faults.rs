@@ -59,6 +59,13 @@ fn database_wal_faults_stop_the_node_and_lose_nothing() {
     under_load(Fault { path: DATABASE_WAL, ..SYNC_EIO }, &[1]);
 }
 
+/// SQLite has one code for both, and a table like this one must not turn a full disk into an answer to a client.
+#[test]
+fn a_full_disk_is_fatal_also_beside_a_table_whose_rowids_are_used_up() {
+    let used_up = r#"["CREATE TABLE used_up(id INTEGER PRIMARY KEY AUTOINCREMENT)", "INSERT INTO used_up VALUES(9223372036854775807)"]"#;
+    under_load_beside(used_up, Fault { path: DATABASE_WAL, ..WRITE_ENOSPC }, &[1, 40]);
+}
+
 #[test]
 fn database_checkpoint_faults_stop_the_node_and_lose_nothing() {
     let checkpoint = |fault: Fault| Fault { path: DATABASE, ..fault };
@@ -124,6 +131,11 @@ fn a_full_disk_stops_the_node_and_space_heals_it() {
 
 /// One fault at each of several counts, each on a fresh directory, while writers are at work.
 fn under_load(fault: Fault, counts: &[u64]) {
+    under_load_beside(r#"["SELECT 1"]"#, fault, counts);
+}
+
+/// The same, beside what `before` writes.
+fn under_load_beside(before: &str, fault: Fault, counts: &[u64]) {
     let mut rng = Rng::new(support::seed(5));
     for &at in counts {
         let scratch = TempDir::new("fault");
@@ -131,6 +143,7 @@ fn under_load(fault: Fault, counts: &[u64]) {
         let (faulty, armed) = fault.add_to(plain.clone(), scratch.path(), at, false);
         let mut node = faulty.start();
         node.execute(SCHEMA);
+        node.execute(before);
         let load = Load::start(node.port(), 0, WRITERS, FILLER_BYTES, &mut rng);
         poll("some writes", EXIT_LIMIT, || (load.acknowledged.load(Ordering::Relaxed) > 20).then_some(()));
         armed.arm();

@@ -58,8 +58,6 @@ pub(super) struct Run<'a> {
     pub changes_set: bool,
     /// Planner statistics may have changed.
     pub statistics: bool,
-    /// `sqlite_sequence` was written by name.
-    pub sequence: bool,
     /// `PRAGMA defer_foreign_keys` is in force.
     pub deferral: bool,
 }
@@ -89,7 +87,6 @@ impl<'a> Run<'a> {
             result_bytes: 0,
             changes_set: false,
             statistics: false,
-            sequence: false,
             deferral: false,
         }
     }

@@ -147,10 +147,6 @@ fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
             notice(c, |n| n.statistics = true);
             Verdict::Allow
         }
-        Some(b's') if request.action != code::SQLITE_READ && name.eq_ignore_ascii_case("sqlite_sequence") => {
-            notice(c, |n| n.sequence = true);
-            Verdict::Allow
-        }
         Some(b'p') if name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("pragma_")) => {
             match pragma::rule(&name[7..]) {
                 Rule::Schema | Rule::Data | Rule::Unknown => Verdict::Allow,

@@ -27,8 +27,6 @@ pub struct Noticed {
     pub statistics: bool,
     /// `PRAGMA defer_foreign_keys` was set.
     pub defer_foreign_keys: bool,
-    /// `sqlite_sequence` is written by name.
-    pub sequence: bool,
     /// A virtual table is read.
     pub reads_virtual: bool,
     /// A virtual table is created, written or dropped.
@@ -43,7 +41,6 @@ impl Noticed {
         optimize: None,
         statistics: false,
         defer_foreign_keys: false,
-        sequence: false,
         reads_virtual: false,
         writes_virtual: false,
         creates_table: false,

@@ -348,7 +348,6 @@ impl Writer {
             entry.changes_set = true;
         }
         let noticed = context::with(|c| c.noticed.get());
-        entry.sequence |= noticed.sequence;
         if noticed.defer_foreign_keys {
             entry.deferral = entry.request.transaction;
             if !entry.request.transaction {
@@ -379,8 +378,10 @@ impl Writer {
                 let text = if meta.readonly { TEXT_READ_TIMEOUT } else { TEXT_WRITE_TIMEOUT };
                 Ok(Ran::Failed { text: text.to_owned(), is_read, undo: false })
             }
-            // Whether it speaks of the disk is easier to say when the entry is alone.
-            Err(error) if error.primary() == code::SQLITE_FULL && !entry.alone => Ok(Ran::NeedsAlone),
+            // The batch's transaction may be gone with it.
+            Err(error) if error.primary() == code::SQLITE_FULL && !is_machine_failure(&error) && !entry.alone => {
+                Ok(Ran::NeedsAlone)
+            }
             Err(error) => Ok(Ran::Failed { text: self.sql_error(entry, error)?, is_read, undo: false }),
         }
     }
@@ -392,9 +393,7 @@ impl Writer {
         {
             return Ok(refusal.to_owned());
         }
-        let exhausted =
-            error.primary() == code::SQLITE_FULL && (entry.sequence || rowids::may_be_exhausted(&self.connection)?);
-        if is_machine_failure(&error) && !exhausted {
+        if is_machine_failure(&error) {
             return Err(Fatal::sqlite(&format!("applying entry {}", entry.index), &error));
         }
         Ok(error.text)

@@ -75,21 +75,6 @@ fn holds_largest_rowid(connection: &Connection, table: &str) -> Result<bool, Fat
     }
 }
 
-/// True when some AUTOINCREMENT table may have used up its rowids: the one case in which `SQLITE_FULL` says nothing of
-/// the disk. The failed statement's transaction may be gone, so that what it wrote counts too (the write hook saw it).
-pub(super) fn may_be_exhausted(connection: &Connection) -> Result<bool, Fatal> {
-    if context::with(|c| !c.full_tables.borrow().is_empty()) {
-        return Ok(true);
-    }
-    let failed = |error| Fatal::sqlite("examining sqlite_sequence", &error);
-    let exists = "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'";
-    if connection.query_integer(exists).map_err(failed)?.is_none() {
-        return Ok(false);
-    }
-    let sql = format!("SELECT 1 FROM sqlite_sequence WHERE seq >= {}", i64::MAX);
-    Ok(connection.query_integer(&sql).map_err(failed)?.is_some())
-}
-
 /// The text of the error for a rowid chosen at random.
 pub(super) const TEXT_FULL: &str = "the largest rowid of the table is taken: give a rowid with every new row";
 

@@ -371,6 +371,7 @@ fn a_full_autoincrement_is_a_result_and_not_a_full_disk() {
     let shown = show(&node.one(transaction(&["DELETE FROM a", edit, "INSERT INTO a(v) VALUES(2)"])));
     assert_eq!(shown.last().unwrap(), text);
     assert_eq!(node.integer("SELECT count(*) FROM a"), 1);
+    assert!(!sqlite::disk_failed());
 }
 
 #[test]

@@ -248,6 +248,7 @@ impl Writer {
     /// The machine failed, or the entries do not follow. The process must stop: nothing is known of the database but
     /// what a fresh `open` reads.
     pub fn apply_batch(&mut self, entries: &[(LogId, Item)]) -> Result<Vec<Outcome>, Fatal> {
+        sqlite::forget_disk_failure();
         let mut expected = self.record.applied.index;
         for (id, _) in entries {
             expected = expected.next();

@@ -17,7 +17,7 @@ pub use connection::{Access, Connection, Interrupter, Limit};
 pub use error::Error;
 pub use hooks::{Arguments, AuthRequest, ScalarFunction, Verdict, Volatility};
 pub use statement::{Statement, Step};
-pub use vfs::{localtime_is_utc, register_clock_vfs};
+pub use vfs::{disk_failed, forget_disk_failure, localtime_is_utc, register_clock_vfs};
 pub use writeback::Writeback;
 
 /// The name under which [`register_clock_vfs`] registers.

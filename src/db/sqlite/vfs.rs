@@ -1,8 +1,10 @@
-//! A VFS that is the default one with another clock, and a process-wide `localtime`.
+//! A VFS that is the default one with another clock and an eye on its disk, and a process-wide `localtime`.
 //!
 //! Registered once for the process. Called on whichever thread runs SQL.
 
+use parking_lot::Mutex;
 use rusqlite::ffi;
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 use std::{mem, ptr};
@@ -33,8 +35,10 @@ pub fn register_clock_vfs(clock: Clock) {
             assert!(!default.is_null(), "SQLite has a default VFS");
             let mut shim = Box::new(ptr::read(default));
             assert!(shim.iVersion >= 2, "the default VFS has xCurrentTimeInt64");
+            assert!(shim.xOpen.is_some(), "the default VFS opens files");
             shim.zName = super::vfs_name().as_ptr();
             shim.pNext = ptr::null_mut();
+            shim.xOpen = Some(open);
             shim.xCurrentTime = Some(current_time);
             shim.xCurrentTimeInt64 = Some(current_time_int64);
             let rc = ffi::sqlite3_vfs_register(Box::into_raw(shim), 0);
@@ -44,13 +48,111 @@ pub fn register_clock_vfs(clock: Clock) {
     });
 }
 
+fn default_vfs() -> *mut ffi::sqlite3_vfs {
+    REGISTERED.get().map_or(ptr::null_mut(), |(_, default)| default.0)
+}
+
+thread_local! {
+    static DISK_FAILED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has the disk refused a write, a truncation or a sync of a file of this VFS on this thread, since
+/// [`forget_disk_failure`]? `SQLITE_FULL` is also what SQLite says of rowids that are used up and of other ends that a
+/// client's SQL can reach; only this tells them from a full disk.
+pub fn disk_failed() -> bool {
+    DISK_FAILED.get()
+}
+
+/// Starts anew for [`disk_failed`].
+pub fn forget_disk_failure() {
+    DISK_FAILED.set(false);
+}
+
+fn noticing(rc: c_int) -> c_int {
+    if matches!(rc & 0xff, ffi::SQLITE_FULL | ffi::SQLITE_IOERR) {
+        DISK_FAILED.set(true);
+    }
+    rc
+}
+
+/// The methods of a kind of file, four of them replaced. The others (reading, locks, shared memory) stay the default
+/// VFS's own and cost nothing.
+#[repr(C)]
+struct Watched {
+    /// First, so that a file's pointer to its methods is a pointer to this.
+    methods: ffi::sqlite3_io_methods,
+    original: &'static ffi::sqlite3_io_methods,
+}
+
+/// One for each table of methods that the default VFS has (some five: by kind of lock), made when first met.
+static WATCHED: Mutex<Vec<&'static Watched>> = Mutex::new(Vec::new());
+
+fn watched(original: &'static ffi::sqlite3_io_methods) -> &'static Watched {
+    let mut all = WATCHED.lock();
+    if let Some(known) = all.iter().find(|w| ptr::eq(w.original, original)) {
+        return known;
+    }
+    let mut methods = *original;
+    methods.xWrite = original.xWrite.map(|_| write as _);
+    methods.xTruncate = original.xTruncate.map(|_| truncate as _);
+    methods.xSync = original.xSync.map(|_| sync as _);
+    methods.xFileControl = original.xFileControl.map(|_| file_control as _);
+    let made: &'static Watched = Box::leak(Box::new(Watched { methods, original }));
+    all.push(made);
+    made
+}
+
+/// # Safety
+/// `file` was opened by [`open`].
+unsafe fn original(file: *mut ffi::sqlite3_file) -> &'static ffi::sqlite3_io_methods {
+    // SAFETY: `open` gave the file a `Watched`, which begins with the methods and lives forever.
+    unsafe { (*(*file).pMethods.cast::<Watched>()).original }
+}
+
+unsafe extern "C" fn open(
+    _vfs: *mut ffi::sqlite3_vfs,
+    name: ffi::sqlite3_filename,
+    file: *mut ffi::sqlite3_file,
+    flags: c_int,
+    flags_out: *mut c_int,
+) -> c_int {
+    let default = default_vfs();
+    // SAFETY: the arguments are SQLite's own; the default VFS was found and has the method (asserted at registration). A
+    // file that it opened points to methods that are static.
+    unsafe {
+        let method = (*default).xOpen.expect("asserted at registration");
+        let rc = method(default, name, file, flags, flags_out);
+        if let Some(methods) = (*file).pMethods.as_ref() {
+            (*file).pMethods = &watched(methods).methods;
+        }
+        rc
+    }
+}
+
+unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, data: *const c_void, bytes: c_int, offset: i64) -> c_int {
+    // SAFETY: SQLite calls this on an open file of ours; `watched` replaced a method that was there.
+    noticing(unsafe { original(file).xWrite.expect("it was replaced")(file, data, bytes, offset) })
+}
+
+unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, bytes: i64) -> c_int {
+    // SAFETY: as in `write`.
+    noticing(unsafe { original(file).xTruncate.expect("it was replaced")(file, bytes) })
+}
+
+unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
+    // SAFETY: as in `write`.
+    noticing(unsafe { original(file).xSync.expect("it was replaced")(file, flags) })
+}
+
+/// It may grow the file (hints of its size).
+unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, operation: c_int, argument: *mut c_void) -> c_int {
+    // SAFETY: as in `write`.
+    noticing(unsafe { original(file).xFileControl.expect("it was replaced")(file, operation, argument) })
+}
+
 fn now_julian_ms() -> Option<i64> {
     let (clock, _) = REGISTERED.get()?;
     clock().map(|us| us.div_euclid(1000).saturating_add(UNIX_EPOCH_JULIAN_MS))
-}
-
-fn default_vfs() -> *mut ffi::sqlite3_vfs {
-    REGISTERED.get().map_or(ptr::null_mut(), |(_, default)| default.0)
 }
 
 unsafe extern "C" fn current_time_int64(_vfs: *mut ffi::sqlite3_vfs, out: *mut i64) -> c_int {
@@ -96,3 +198,32 @@ unsafe extern "C" fn utc(time: *const c_void, broken_down: *mut c_void) -> c_int
 }
 
 const _: () = assert!(mem::size_of::<fn()>() == mem::size_of::<*mut c_void>());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `/dev/full` answers every write with ENOSPC.
+    #[test]
+    fn a_full_disk_is_noticed_and_other_failures_to_go_on_are_not() {
+        register_clock_vfs(|| None);
+        forget_disk_failure();
+        // SAFETY: the VFS is registered; the buffer is as large and aligned as it asks for; the file is closed at the end.
+        unsafe {
+            let vfs = ffi::sqlite3_vfs_find(super::super::vfs_name().as_ptr());
+            let mut room = vec![0u64; (*vfs).szOsFile as usize / 8 + 1];
+            let file = room.as_mut_ptr().cast::<ffi::sqlite3_file>();
+            let flags = ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_TEMP_DB;
+            assert_eq!((*vfs).xOpen.unwrap()(vfs, c"/dev/full".as_ptr(), file, flags, ptr::null_mut()), ffi::SQLITE_OK);
+            let methods = *(*file).pMethods;
+            assert!(methods.iVersion >= 3 && methods.xFetch.is_some(), "nothing is lost");
+            assert_eq!(methods.xFileControl.unwrap()(file, 12345, ptr::null_mut()), ffi::SQLITE_NOTFOUND);
+            assert!(!disk_failed());
+            assert_eq!(methods.xWrite.unwrap()(file, c"x".as_ptr().cast(), 1, 0), ffi::SQLITE_FULL);
+            assert!(disk_failed());
+            assert_eq!(methods.xClose.unwrap()(file), ffi::SQLITE_OK);
+        }
+        forget_disk_failure();
+        assert!(!disk_failed());
+    }
+}
