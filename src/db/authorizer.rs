@@ -5,6 +5,7 @@
 
 use super::context::{self, Authority, Context};
 use super::pragma::{self, Rule};
+use super::shadow;
 use super::sqlite::{AuthRequest, Verdict, code};
 use super::tokens::{Token, Tokens};
 
@@ -79,9 +80,12 @@ fn client(c: &Context, request: &AuthRequest<'_>) -> Verdict {
             notice(c, |n| n.creates_table = true);
             Verdict::Allow
         }
+        code::SQLITE_CREATE_INDEX if c.names.borrow().is_shadow(request.second.unwrap_or("")) => {
+            refuse(c, shadow::TEXT_SHADOW)
+        }
         code::SQLITE_ALTER_TABLE => {
             let name = request.second.unwrap_or("");
-            if c.virtual_tables.borrow().iter().any(|t| t.eq_ignore_ascii_case(name)) {
+            if c.names.borrow().is_virtual(name) {
                 notice(c, |n| n.writes_virtual = true);
             }
             Verdict::Allow
@@ -119,8 +123,13 @@ pub(super) fn ddl_refusal(sql: &str) -> Option<&'static str> {
     let mut tokens = Tokens::new(sql);
     while let Some(token) = tokens.next() {
         let is_keyword = matches!(token, Token::Word(w) if w.eq_ignore_ascii_case("references"));
-        if is_keyword && matches!(tokens.next(), Some(Token::Word(name) | Token::Quoted(name)) if is_own(name)) {
-            return Some(TEXT_PARENT);
+        if is_keyword && let Some(Token::Word(name) | Token::Quoted(name)) = tokens.next() {
+            if is_own(name) {
+                return Some(TEXT_PARENT);
+            }
+            if shadow::is_shadow(name) {
+                return Some(shadow::TEXT_SHADOW);
+            }
         }
     }
     None
@@ -133,7 +142,7 @@ fn shows_pages(module: &str) -> bool {
 
 fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let name = request.first.unwrap_or("");
-    if c.virtual_tables.borrow().iter().any(|t| t.eq_ignore_ascii_case(name)) {
+    if c.names.borrow().is_virtual(name) {
         match request.action {
             code::SQLITE_READ => notice(c, |n| n.reads_virtual = true),
             _ => notice(c, |n| n.writes_virtual = true),

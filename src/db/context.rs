@@ -5,6 +5,7 @@
 //! other threads it stays at its defaults (real time, internal authority unless set).
 
 use super::random::Random;
+use super::shadow::Names;
 use std::cell::{Cell, RefCell};
 
 /// On whose behalf SQL is compiled.
@@ -67,8 +68,8 @@ pub struct Context {
     /// the running statement wrote into them; 0: none.
     pub full_tables: RefCell<Vec<String>>,
     pub suspect_digest: Cell<u64>,
-    /// The names of the database's virtual tables.
-    pub virtual_tables: RefCell<Vec<String>>,
+    /// Of virtual tables and what belongs to them.
+    pub(super) names: RefCell<Names>,
 }
 
 thread_local! {
@@ -85,7 +86,7 @@ thread_local! {
             steps_exceeded: Cell::new(false),
             full_tables: RefCell::new(Vec::new()),
             suspect_digest: Cell::new(0),
-            virtual_tables: RefCell::new(Vec::new()),
+            names: RefCell::new(Names::NONE),
         }
     };
 }

@@ -13,6 +13,7 @@ use super::limits::ENTRY_RESULT_BYTES_MAX;
 use super::random::Random;
 use super::record::Progress;
 use super::rowids;
+use super::shadow;
 use super::sqlite::{Cached, Connection, Error, Script, Statement, Step, code};
 use super::tokens::{self, Leading};
 use super::writer::{Meta, Writer, run, try_run};
@@ -140,7 +141,7 @@ impl Writer {
         if entry.is_out_of_steps() {
             return Ok(Ran::failed(TEXT_WRITE_TIMEOUT));
         }
-        if let Some(refusal) = cached.meta.refusal {
+        if let Some(refusal) = self.refusal(cached)? {
             return Ok(Ran::failed(refusal));
         }
         let vacuums = cached.meta.leading == Leading::Vacuum && !entry.request.transaction;
@@ -156,6 +157,19 @@ impl Writer {
             true if entry.request.transaction => self.run_undoable(entry, cached, number),
             true => self.run_committed(entry, cached, number),
         }
+    }
+
+    /// Why the statement is not to be run at all. The same whatever mode the entry is in.
+    fn refusal(&self, cached: &Cached<Meta>) -> Result<Option<&'static str>, Fatal> {
+        let meta = cached.meta;
+        if meta.refusal.is_some() || !meta.noticed.writes_virtual {
+            return Ok(meta.refusal);
+        }
+        if self.is_tampered {
+            return Ok(Some(shadow::TEXT_TAMPERED));
+        }
+        let takes = meta.ddl && shadow::takes_parents(&self.connection, cached.statement.sql())?;
+        Ok(takes.then_some(shadow::TEXT_SHADOW))
     }
 
     /// The common case: inside the batch's transaction, without a savepoint. Whatever cannot be left to SQLite's own

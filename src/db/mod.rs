@@ -19,6 +19,7 @@ mod reader_rules;
 pub mod readers;
 pub mod record;
 pub mod rowids;
+mod shadow;
 pub mod sqlite;
 pub mod status;
 pub mod syntax;

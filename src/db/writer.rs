@@ -8,7 +8,7 @@ use super::context::{self, Noticed};
 use super::fatal::{Fatal, refusal};
 use super::record::{self, Record};
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step, Writeback};
-use super::{authorizer, build, clock, functions, limits, rowids, status, tokens};
+use super::{authorizer, build, clock, functions, limits, rowids, shadow, status, tokens};
 use crate::command::Action;
 use raft::{ClusterId, Index, LogId};
 use std::path::{Path, PathBuf};
@@ -69,8 +69,10 @@ pub struct Writer {
     is_parent: bool,
     /// See `rowids`.
     full_tables: Vec<String>,
-    /// Names, up to date with the schema.
-    virtual_tables: Vec<String>,
+    /// Up to date with the schema.
+    names: shadow::Names,
+    /// An index or a foreign key on a shadow table, which clients can make no more, is there all the same.
+    pub(super) is_tampered: bool,
     writeback: Writeback,
 }
 
@@ -118,12 +120,6 @@ impl OwnStatements {
             touch: prepare(&format!("UPDATE {} SET id = id WHERE 0", authorizer::RESERVED_TABLE))?,
         })
     }
-}
-
-fn virtual_tables(connection: &Connection) -> Result<Vec<String>, Fatal> {
-    connection
-        .query_texts("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0")
-        .map_err(|error| Fatal::sqlite("looking for virtual tables", &error))
 }
 
 /// Runs a statement of our own whose failure may be that of a client's content: gives SQLite's message then.
@@ -177,6 +173,7 @@ impl Writer {
         connection.set_write_hook(rowids::on_write);
         connection.set_wal_hook(|pages| context::with(|c| c.wal_pages.set(pages)));
         let calls_changes = "SELECT 1 FROM sqlite_schema WHERE sql LIKE '%changes%' LIMIT 1";
+        let names = shadow::Names::read(&connection)?;
         let names_ours = format!(
             "SELECT 1 FROM sqlite_schema WHERE sql LIKE '%{0}%' AND name <> '{0}' LIMIT 1",
             authorizer::RESERVED_TABLE
@@ -192,7 +189,8 @@ impl Writer {
             schema_changed: false,
             is_parent: options.foreign_keys && connection.query_integer(names_ours.as_str()).map_err(failed)?.is_some(),
             full_tables: rowids::scan(&connection)?,
-            virtual_tables: virtual_tables(&connection)?,
+            is_tampered: shadow::is_tampered(&connection, &names)?,
+            names,
             writeback: Writeback::open(path),
             connection,
         })
@@ -258,12 +256,12 @@ impl Writer {
         }
         context::with(|c| {
             c.full_tables.replace(std::mem::take(&mut self.full_tables));
-            c.virtual_tables.replace(std::mem::take(&mut self.virtual_tables));
+            c.names.replace(std::mem::take(&mut self.names));
         });
         let result = self.apply_checked(entries);
         context::with(|c| {
             self.full_tables = c.full_tables.take();
-            self.virtual_tables = c.virtual_tables.take();
+            self.names = c.names.take();
             c.now_us.set(None);
         });
         result
@@ -395,8 +393,9 @@ impl Writer {
     pub(super) fn follow_schema(&mut self) -> Result<(), Fatal> {
         if self.schema_changed {
             self.cache.clear();
-            let names = virtual_tables(&self.connection)?;
-            context::with(|c| c.virtual_tables.replace(names));
+            let names = shadow::Names::read(&self.connection)?;
+            self.is_tampered = shadow::is_tampered(&self.connection, &names)?;
+            context::with(|c| c.names.replace(names));
         }
         Ok(())
     }

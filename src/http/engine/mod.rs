@@ -16,7 +16,7 @@ mod answer;
 mod body;
 mod budget;
 mod chunked;
-mod config;
+pub mod config;
 mod conn;
 pub mod fuzz;
 mod head;
