@@ -14,6 +14,7 @@ use super::random::Random;
 use super::record::Progress;
 use super::rowids;
 use super::shadow;
+use super::sqlite::memory::Budget;
 use super::sqlite::{Cached, Connection, Error, Script, Statement, Step, code};
 use super::tokens::{self, Leading};
 use super::writer::{Meta, Writer, run, try_run};
@@ -25,6 +26,7 @@ use std::time::Instant;
 const STEPS_PER_PORTION: u64 = 100;
 
 const TEXT_WRITE_TIMEOUT: &str = "execute timeout";
+const TEXT_MEMORY: &str = "the statement needs too much memory";
 const TEXT_READ_TIMEOUT: &str = "query timeout";
 const TEXT_SAME_NAMES: &str = "too many columns of the same name: give them names";
 
@@ -122,6 +124,7 @@ impl Writer {
     fn next_statement(&mut self, entry: &Run<'_>, script: &mut Script<'_>) -> Result<Option<Cached<Meta>>, Error> {
         let leading = tokens::leading(script.rest());
         let _as = As::new(Authority::Client);
+        let _budget = Budget::new();
         context::with(|c| {
             c.refusal.set(None);
             c.noticed.set(Noticed::NOTHING);
@@ -341,6 +344,7 @@ impl Writer {
                 c.noticed.set(meta.noticed);
                 c.suspect_digest.set(0);
             });
+            let _budget = (meta.leading != Leading::Vacuum).then(Budget::new);
             step_through(&mut cached.statement, entry, meta)
         };
         cached.statement.reset();
@@ -393,7 +397,7 @@ impl Writer {
                 Ok(Ran::Failed { text: text.to_owned(), is_read, undo: false })
             }
             // The batch's transaction may be gone with it.
-            Err(error) if error.primary() == code::SQLITE_FULL && !is_machine_failure(&error) && !entry.alone => {
+            Err(error) if ends_transactions(&error) && !is_machine_failure(&error) && !entry.alone => {
                 Ok(Ran::NeedsAlone)
             }
             Err(error) => Ok(Ran::Failed { text: self.sql_error(entry, error)?, is_read, undo: false }),
@@ -410,7 +414,10 @@ impl Writer {
         if is_machine_failure(&error) {
             return Err(Fatal::sqlite(&format!("applying entry {}", entry.index), &error));
         }
-        Ok(error.text)
+        Ok(match error.primary() {
+            code::SQLITE_NOMEM => TEXT_MEMORY.to_owned(),
+            _ => error.text,
+        })
     }
 
     /// Sets what is left of the entry's step budget. Statements on virtual tables have none: what these do inside depends on
@@ -462,6 +469,11 @@ fn describe(statement: &Statement, leading: Leading) -> Meta {
         noticed: context::with(|c| c.noticed.get()),
         mentions_changes: statement.sql().as_bytes().windows(CHANGES.len()).any(|w| w.eq_ignore_ascii_case(CHANGES)),
     }
+}
+
+/// Errors on which SQLite may roll back more than the statement.
+fn ends_transactions(error: &Error) -> bool {
+    [code::SQLITE_FULL, code::SQLITE_NOMEM].contains(&error.primary())
 }
 
 fn failed(text: String, is_read: bool) -> End {

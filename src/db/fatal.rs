@@ -2,6 +2,7 @@
 //!
 //! A [`Fatal`] stops the process; it is never answered to a client as a result. There is no conversion between the two.
 
+use super::sqlite::memory::is_budget_exceeded;
 use super::sqlite::{Error, code, disk_failed};
 use std::fmt;
 use std::path::Path;
@@ -73,13 +74,14 @@ pub(super) fn refusal(doing: &str, result: Result<(), Error>) -> Result<Option<S
 /// Does this code, from a client's statement, speak of the machine or the file rather than of the statement?
 ///
 /// `SQLITE_FULL` does where the disk refused something; else it speaks of rowids or of other room that SQL has used up.
-/// `SQLITE_INTERRUPT` too: nobody interrupts the applier but its own step budget, which the caller knows of.
+/// `SQLITE_NOMEM` does unless the statement used up its own budget.
+/// `SQLITE_INTERRUPT` does: nobody interrupts the applier but its own step budget, which the caller knows of.
 pub(super) fn is_machine_failure(error: &Error) -> bool {
     match error.primary() {
         code::SQLITE_CORRUPT => !CORRUPT_BY_SQL.contains(&error.code),
         code::SQLITE_FULL => disk_failed(),
+        code::SQLITE_NOMEM => !is_budget_exceeded(),
         code::SQLITE_IOERR
-        | code::SQLITE_NOMEM
         | code::SQLITE_NOTADB
         | code::SQLITE_PROTOCOL
         | code::SQLITE_READONLY

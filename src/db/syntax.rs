@@ -2,6 +2,7 @@
 //!
 //! It must never touch the node's database: what a statement names need not exist.
 
+use super::sqlite::{self, memory::Budget};
 use rusqlite::Connection;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -37,6 +38,7 @@ pub struct SyntaxChecker {
 impl SyntaxChecker {
     /// `None` when SQLite has no memory for it.
     pub fn new() -> Option<SyntaxChecker> {
+        sqlite::memory::install();
         let mut connection = Connection::open_in_memory().ok()?;
         connection.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, SQL_BYTES_MAX).ok()?;
         // Some pragmas act on the whole process, and already while they are prepared.
@@ -54,6 +56,7 @@ impl SyntaxChecker {
     /// # Errors
     /// The syntax error.
     pub fn check(&self, sql: &str) -> Result<(), SyntaxError> {
+        let _budget = Budget::new();
         let mut statements = rusqlite::Batch::new(&self.connection, sql);
         loop {
             let (message, offset) = match statements.next() {

@@ -150,6 +150,9 @@ impl Writer {
 
     fn open_file(path: &Path, options: &WriterOptions) -> Result<Writer, Fatal> {
         build::check().map_err(Fatal::new)?;
+        if !sqlite::memory::install() {
+            return Err(Fatal::new("SQLite was in use before its memory was limited"));
+        }
         clock::install();
         let failed = |error| Fatal::sqlite("opening", &error);
         let connection = Connection::open(path, Access::ReadWrite, Some(sqlite::vfs_name())).map_err(failed)?;

@@ -58,6 +58,7 @@ impl Connection {
             Access::ReadOnly => ffi::SQLITE_OPEN_READONLY,
         };
         let flags = mode | ffi::SQLITE_OPEN_NOMUTEX | ffi::SQLITE_OPEN_EXRESCODE;
+        super::memory::install();
         let mut db = ptr::null_mut();
         // SAFETY: all pointers are valid for the call; `db` receives a handle that must be closed even on failure.
         let rc = unsafe { ffi::sqlite3_open_v2(path.as_ptr(), &mut db, flags, vfs.map_or(ptr::null(), CStr::as_ptr)) };

@@ -27,6 +27,7 @@ unsafe impl Sync for Default {}
 
 /// Registers the VFS under the name `ferrolite` (not as the default). Later calls do nothing.
 pub fn register_clock_vfs(clock: Clock) {
+    super::memory::install();
     REGISTERED.get_or_init(|| {
         // SAFETY: finding the default VFS initialises SQLite. The copy shares the default's methods and its private
         // data, is never freed, and is registered once.
