@@ -124,7 +124,7 @@ impl Writer {
     fn next_statement(&mut self, entry: &Run<'_>, script: &mut Script<'_>) -> Result<Option<Cached<Meta>>, Error> {
         let leading = tokens::leading(script.rest());
         let _as = As::new(Authority::Client);
-        let _budget = Budget::new();
+        let _budget = Budget::begin();
         context::with(|c| {
             c.refusal.set(None);
             c.noticed.set(Noticed::NOTHING);
@@ -344,7 +344,7 @@ impl Writer {
                 c.noticed.set(meta.noticed);
                 c.suspect_digest.set(0);
             });
-            let _budget = (meta.leading != Leading::Vacuum).then(Budget::new);
+            let _budget = (meta.leading != Leading::Vacuum).then(Budget::begin);
             step_through(&mut cached.statement, entry, meta)
         };
         cached.statement.reset();

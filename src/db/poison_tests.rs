@@ -202,6 +202,7 @@ fn nested_expressions_subqueries_and_documents_do_not_end_the_process() {
             chain("SELECT 1 UNION SELECT * FROM c")
         ));
     }
+    queries.extend(["SELECT a FROM s4", "SELECT a FROM s4 WHERE s4 MATCH 'a'", "SELECT a FROM s5"].map(str::to_owned));
     queries.extend(["SELECT printf('%2147483647d', 1)", "SELECT printf('%.*c', 2147483647, 'a')"].map(str::to_owned));
     let mut node = Node::new();
     node.set_up(&[
@@ -211,6 +212,11 @@ fn nested_expressions_subqueries_and_documents_do_not_end_the_process() {
         "INSERT INTO ft VALUES('a')",
         "CREATE VIRTUAL TABLE f4 USING fts4(a)",
         "INSERT INTO f4 VALUES('a')",
+        // Tables that have themselves for their content.
+        "CREATE VIRTUAL TABLE s4 USING fts4(a, content='s4')",
+        "INSERT INTO s4(docid, a) VALUES(1, 'a')",
+        "CREATE VIRTUAL TABLE s5 USING fts5(a, content='s5')",
+        "INSERT INTO s5(rowid, a) VALUES(1, 'a')",
     ]);
     let writes: Vec<_> = queries.iter().map(|query| format!("CREATE TABLE IF NOT EXISTS z AS {query}")).collect();
     survives_on_half_the_stack(node, &writes, &queries);

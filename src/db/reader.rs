@@ -152,7 +152,7 @@ impl Reader {
         let is_many = statements.clone().nth(1).is_some();
         let outcome = {
             let _deadline = Deadline::set(deadline);
-            let _budget = Budget::new();
+            let _budget = Budget::begin();
             let begun = if is_many { self.begin() } else { Ok(()) };
             begun.and_then(|()| {
                 statements.try_for_each(|statement| self.answer(statement, request.qualify_columns, sink))
@@ -166,7 +166,7 @@ impl Reader {
     /// transaction a SELECT counts as a read even so: were it sent through the log, its error would roll back nothing and
     /// yet end the request, and the reads after it would go unanswered.
     pub fn only_reads(&mut self, request: &Request) -> bool {
-        let _budget = Budget::new();
+        let _budget = Budget::begin();
         request.statements.iter().all(|statement| {
             let mut parts = std::mem::take(&mut self.parts);
             let prepared = self.prepare(&statement.sql, &mut parts, true);

@@ -56,7 +56,7 @@ impl SyntaxChecker {
     /// # Errors
     /// The syntax error.
     pub fn check(&self, sql: &str) -> Result<(), SyntaxError> {
-        let _budget = Budget::new();
+        let _budget = Budget::begin();
         let mut statements = rusqlite::Batch::new(&self.connection, sql);
         loop {
             let (message, offset) = match statements.next() {

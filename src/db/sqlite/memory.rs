@@ -67,7 +67,7 @@ pub struct Budget(());
 
 impl Budget {
     /// Also forgets whether an earlier one was exceeded.
-    pub fn new() -> Budget {
+    pub fn begin() -> Budget {
         IS_EXCEEDED.set(false);
         LEFT.set(Some(STATEMENT_BYTES_MAX));
         Budget(())
