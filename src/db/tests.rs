@@ -519,6 +519,41 @@ fn entries_that_do_not_follow_and_foreign_databases_are_refused() {
 }
 
 #[test]
+fn a_file_that_is_refused_stays_as_it_was() {
+    let scratch = Scratch::new();
+    let path = scratch.file();
+    let options = WriterOptions { foreign_keys: false, cluster: ClusterId(1) };
+    let look = || String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+    let assert_as = |before: &str| assert!(look() == before, "the file was changed");
+    // Somebody else's database, in either mode.
+    let foreign = sqlite::Connection::open(&path, sqlite::Access::ReadWrite, None).unwrap();
+    foreign.execute("CREATE TABLE t(x); INSERT INTO t VALUES(1)").unwrap();
+    let before = look();
+    assert!(Writer::open(&path, &options).err().unwrap().text.contains("belongs to it"));
+    assert_as(&before);
+    foreign.execute("PRAGMA journal_mode = WAL; INSERT INTO t VALUES(2)").unwrap();
+    let before = look();
+    assert!(Writer::open(&path, &options).is_err());
+    assert_as(&before);
+    foreign.execute("DROP TABLE t").unwrap();
+    drop(foreign);
+
+    // One that the log contradicts; one that is empty, or not there yet; one of another cluster.
+    let refuse = |_| Err(Fatal::new("no"));
+    let before = look();
+    assert_eq!(Writer::open_if(&path, &options, refuse).err(), Some(Fatal::new("no")));
+    assert_as(&before);
+    drop(Writer::open(&path, &options).unwrap());
+    let before = look();
+    assert_eq!(Writer::open_if(&path, &options, refuse).err(), Some(Fatal::new("no")));
+    assert!(Writer::open(&path, &WriterOptions { cluster: ClusterId(2), ..options.clone() }).is_err());
+    assert_as(&before);
+    let missing = scratch.0.join("missing.sqlite");
+    assert!(Writer::open_if(&missing, &options, refuse).is_err() && !missing.exists());
+    Writer::open(&path, &options).unwrap();
+}
+
+#[test]
 fn a_damaged_file_is_fatal_and_never_a_result() {
     let node = Node::new();
     let path = node.scratch.file();

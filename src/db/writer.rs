@@ -137,16 +137,51 @@ impl Writer {
     /// # Errors
     /// The file cannot be used, belongs to another cluster, or this build's SQLite is not fit.
     pub fn open(path: &Path, options: &WriterOptions) -> Result<Writer, Fatal> {
-        Writer::open_file(path, options).map_err(|fatal| fatal.within(path))
+        Writer::open_if(path, options, |_| Ok(()))
     }
 
-    fn open_file(path: &Path, options: &WriterOptions) -> Result<Writer, Fatal> {
-        build::check().map_err(Fatal::new)?;
+    /// As [`Writer::open`], once `agree` has nothing against the entry that the database says it has applied. A file that is
+    /// refused stays as it is.
+    ///
+    /// `agree` may be asked twice.
+    ///
+    /// # Errors
+    /// As [`Writer::open`], and those of `agree`.
+    pub fn open_if<E: From<Fatal>>(
+        path: &Path,
+        options: &WriterOptions,
+        agree: impl Fn(LogId) -> Result<(), E>,
+    ) -> Result<Writer, E> {
+        let within = |fatal: Fatal| fatal.within(path);
+        build::check().map_err(Fatal::new).map_err(within)?;
         clock::install();
+        if !path.exists() {
+            agree(LogId::default())?;
+        }
+        let connection = Writer::connect(path).map_err(within)?;
+        let found = Record::read(&connection, options.cluster).map_err(within)?;
+        agree(found.as_ref().map_or(LogId::default(), |record| record.applied))?;
+        Ok(Writer::take_over(connection, found, path, options).map_err(within)?)
+    }
+
+    /// A connection that has changed nothing, and changes nothing when it is closed.
+    fn connect(path: &Path) -> Result<Connection, Fatal> {
         let failed = |error| Fatal::sqlite("opening", &error);
         let connection = Connection::open(path, Access::ReadWrite, Some(sqlite::vfs_name())).map_err(failed)?;
+        connection.set_checkpoint_on_close(false).map_err(failed)?;
         connection.set_busy_timeout_ms(BUSY_TIMEOUT_MS);
         limits::set_all(&connection, 1);
+        Ok(connection)
+    }
+
+    fn take_over(
+        connection: Connection,
+        found: Option<Record>,
+        path: &Path,
+        options: &WriterOptions,
+    ) -> Result<Writer, Fatal> {
+        let failed = |error| Fatal::sqlite("opening", &error);
+        connection.set_checkpoint_on_close(true).map_err(failed)?;
         if connection.query_texts("PRAGMA journal_mode = WAL").map_err(failed)? != ["wal"] {
             return Err(Fatal::new("it cannot be put into WAL mode"));
         }
@@ -156,8 +191,16 @@ impl Writer {
              PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON; PRAGMA cell_size_check = ON"
         );
         connection.execute(&settings).map_err(failed)?;
-        let record = Record::open(&connection, options.cluster)?;
+        let record = match found {
+            Some(record) => record,
+            None => {
+                let record = Record::new(options.cluster);
+                record.create(&connection)?;
+                record
+            }
+        };
         connection.harden(options.foreign_keys).map_err(failed)?;
+        connection.plan_without_values().map_err(failed)?;
         functions::install(&connection).map_err(failed)?;
         connection.set_authorizer(authorizer::authorize_write);
         connection.set_write_hook(rowids::on_write);

@@ -204,28 +204,47 @@ impl Connection {
         unsafe { ffi::sqlite3_busy_timeout(self.db, timeout_ms) };
     }
 
-    /// Foreign keys as `on`; DEFENSIVE on; SQL's `fts3_tokenizer` and `load_extension` off; double-quoted strings on.
+    /// Foreign keys as `on`; DEFENSIVE on; SQL's `fts3_tokenizer` and `load_extension` off; double-quoted strings on,
+    /// as clients of rqlite know them, but not in CREATE statements: there such a string turns into a column as soon as
+    /// the table has one of that name, and an index made with it is damaged from then on.
     ///
     /// # Errors
     /// SQLite does not know one of these options.
     pub fn harden(&self, foreign_keys: bool) -> Result<(), Error> {
-        let settings = [
-            (ffi::SQLITE_DBCONFIG_ENABLE_FKEY, foreign_keys),
-            (ffi::SQLITE_DBCONFIG_DEFENSIVE, true),
-            (ffi::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false),
-            (ffi::SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, false),
-            (ffi::SQLITE_DBCONFIG_DQS_DML, true),
-            (ffi::SQLITE_DBCONFIG_DQS_DDL, true),
-        ];
-        for (option, on) in settings {
-            let mut now: c_int = -1;
-            // SAFETY: these options take an int and a pointer to int.
-            let rc = unsafe { ffi::sqlite3_db_config(self.db, option, c_int::from(on), &mut now as *mut c_int) };
-            if rc != ffi::SQLITE_OK || now != c_int::from(on) {
-                return Err(Error::from_code(if rc == ffi::SQLITE_OK { ffi::SQLITE_ERROR } else { rc }));
-            }
+        self.configure(ffi::SQLITE_DBCONFIG_ENABLE_FKEY, foreign_keys)?;
+        self.configure(ffi::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        self.configure(ffi::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false)?;
+        self.configure(ffi::SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, false)?;
+        self.configure(ffi::SQLITE_DBCONFIG_DQS_DML, true)?;
+        self.configure(ffi::SQLITE_DBCONFIG_DQS_DDL, false)
+    }
+
+    /// Plans of statements no longer depend on the values that are bound to them (SQLite's "query planner stability
+    /// guarantee"), so that it does not matter which values a cached statement had before.
+    ///
+    /// # Errors
+    /// SQLite does not know this option.
+    pub fn plan_without_values(&self) -> Result<(), Error> {
+        self.configure(ffi::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+    }
+
+    /// Whether the last connection to a database moves the WAL into it when it closes; SQLite's default is yes.
+    ///
+    /// # Errors
+    /// SQLite does not know this option.
+    pub fn set_checkpoint_on_close(&self, on: bool) -> Result<(), Error> {
+        self.configure(ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !on)
+    }
+
+    fn configure(&self, option: c_int, on: bool) -> Result<(), Error> {
+        let mut now: c_int = -1;
+        // SAFETY: the options that this is called with take an int and a pointer to int.
+        let rc = unsafe { ffi::sqlite3_db_config(self.db, option, c_int::from(on), &mut now as *mut c_int) };
+        match rc {
+            ffi::SQLITE_OK if now == c_int::from(on) => Ok(()),
+            ffi::SQLITE_OK => Err(Error::from_code(ffi::SQLITE_ERROR)),
+            _ => Err(Error::from_code(rc)),
         }
-        Ok(())
     }
 
     /// Gives unused cache memory back to the allocator.
