@@ -11,7 +11,7 @@ use super::context;
 use super::fatal::{Fatal, is_machine_failure};
 use super::functions::NO_ROWID;
 use super::record::{self, Progress};
-use super::writer::{Writer, run};
+use super::writer::{Writer, has_statistics, run};
 use crate::command::{Action, Command, Request, StatementResult};
 use raft::LogId;
 use std::sync::Arc;
@@ -281,7 +281,9 @@ impl Writer {
         assert!(self.connection.is_autocommit(), "the schema is not dropped inside a transaction");
         self.cache.clear();
         let reset = self.connection.execute("PRAGMA writable_schema = RESET");
-        reset.map_err(|error| Fatal::sqlite("reloading statistics", &error))
+        reset.map_err(|error| Fatal::sqlite("reloading statistics", &error))?;
+        self.has_statistics = has_statistics(&self.connection)?;
+        Ok(())
     }
 
     /// `PRAGMA optimize` that looks at all tables rather than at those this connection happened to use.

@@ -52,7 +52,13 @@ fn client(c: &Context, request: &AuthRequest<'_>) -> Verdict {
             Some(name) if ["fts5_locale", "fts3_tokenizer"].iter().any(|f| name.eq_ignore_ascii_case(f)) => {
                 Verdict::Deny
             }
-            _ => Verdict::Allow,
+            Some(name) => {
+                if asks_clock(name) {
+                    notice(c, |n| n.asks_clock = true);
+                }
+                Verdict::Allow
+            }
+            None => Verdict::Allow,
         },
         code::SQLITE_PRAGMA => pragma_verdict(c, request),
         code::SQLITE_TRANSACTION | code::SQLITE_SAVEPOINT => refuse(c, TEXT_TRANSACTION),
@@ -99,8 +105,28 @@ fn shows_pages(module: &str) -> bool {
     ["dbstat", "sqlite_dbpage"].iter().any(|m| m.eq_ignore_ascii_case(module))
 }
 
+/// Functions that may ask for the time of day, depending on their arguments.
+fn asks_clock(function: &str) -> bool {
+    const FUNCTIONS: [&str; 10] = [
+        "date",
+        "time",
+        "datetime",
+        "julianday",
+        "unixepoch",
+        "strftime",
+        "timediff",
+        "current_time",
+        "current_date",
+        "current_timestamp",
+    ];
+    FUNCTIONS.iter().any(|f| f.eq_ignore_ascii_case(function))
+}
+
 fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let name = request.first.unwrap_or("");
+    if request.action == code::SQLITE_READ {
+        notice(c, |n| n.reads = true);
+    }
     if c.virtual_tables.borrow().iter().any(|t| t.eq_ignore_ascii_case(name)) {
         match request.action {
             code::SQLITE_READ => notice(c, |n| n.reads_virtual = true),

@@ -27,6 +27,9 @@ pub struct Noticed {
     pub statistics: bool,
     /// `PRAGMA defer_foreign_keys` was set.
     pub defer_foreign_keys: bool,
+    /// A column is read; the clock is asked.
+    pub reads: bool,
+    pub asks_clock: bool,
     /// A virtual table is read.
     pub reads_virtual: bool,
     /// A virtual table is created, written or dropped.
@@ -41,6 +44,8 @@ impl Noticed {
         optimize: None,
         statistics: false,
         defer_foreign_keys: false,
+        reads: false,
+        asks_clock: false,
         reads_virtual: false,
         writes_virtual: false,
         creates_table: false,

@@ -3,6 +3,7 @@
 //! Applier thread only; see `apply` for the rules. A client's SQL error is a result, a failure of the machine is fatal:
 //! the line between the two is drawn in `Writer::sql_error` and nowhere else.
 
+use super::added_column;
 use super::apply::{End, Run, TEXT_FOREIGN_KEY};
 use super::bind::{BindError, Binder};
 use super::context::{self, As, Authority, Noticed};
@@ -92,7 +93,7 @@ impl Writer {
                 }
                 Err(BindError::Sqlite(error)) => Ran::failed(&self.sql_error(entry, error)?),
             };
-            if cached.meta.ddl {
+            if cached.meta.ddl || self.plan_is_of_its_time(cached.meta.noticed) {
                 drop(cached);
             } else {
                 self.cache.put(cached);
@@ -114,6 +115,13 @@ impl Writer {
             },
             None => StatementResult::Write { last_insert_id: 0, rows_affected: 0, time },
         }))
+    }
+
+    /// With samples of the data, SQLite evaluates `ts > datetime('now')` when it prepares a statement, to choose a plan. A
+    /// cached statement would keep the plan of an earlier time, where a node that was just started has another: with other
+    /// rows before a LIMIT, or in another order.
+    fn plan_is_of_its_time(&self, noticed: Noticed) -> bool {
+        noticed.asks_clock && noticed.reads && self.has_statistics
     }
 
     /// Takes the next statement from the script, with the authorizer watching.
@@ -141,7 +149,10 @@ impl Writer {
         }
         let vacuums = cached.meta.leading == Leading::Vacuum && !entry.request.transaction;
         let noticed = cached.meta.noticed;
-        let statistics = noticed.statistics || noticed.optimize.is_some();
+        // SQLite's estimates of a changed table are made from those before, so that they could depend on the way that the
+        // schema came to be. It is read anew after each change, as at a start.
+        let statistics =
+            noticed.statistics || noticed.optimize.is_some() || cached.meta.ddl && self.has_statistics && !vacuums;
         entry.statistics |= statistics;
         match entry.alone {
             false if noticed.creates_table && noticed.selects => Ok(Ran::NeedsAlone),
@@ -313,6 +324,13 @@ impl Writer {
             self.schema_changed = true;
             self.follow_schema()?;
         }
+        let mut mended = Ok(());
+        if meta.ddl
+            && stepped.is_ok()
+            && let Some(table) = added_column::table_that_grows(cached.statement.sql())
+        {
+            mended = added_column::mend_indexes(&self.connection, &table);
+        }
         let rowid = self.connection.last_insert_rowid();
         if rowid != NO_ROWID {
             self.record.last_insert_id = rowid;
@@ -328,7 +346,10 @@ impl Writer {
                 self.forget_deferral()?;
             }
         }
-        self.judge(entry, meta, stepped)
+        match mended {
+            Ok(()) => self.judge(entry, meta, stepped),
+            Err(error) => Ok(Ran::Failed { text: self.sql_error(entry, error)?, is_read: false, undo: true }),
+        }
     }
 
     fn judge(&mut self, entry: &mut Run<'_>, meta: Meta, stepped: Result<Stepped, Error>) -> Result<Ran, Fatal> {

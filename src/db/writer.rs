@@ -62,6 +62,8 @@ pub struct Writer {
     pub(super) foreign_keys: bool,
     /// Some SQL may call `changes()`: its value must not come from an earlier entry.
     pub(super) scope_changes: bool,
+    /// The planner may know more of the tables than their definitions (ANALYZE has run).
+    pub(super) has_statistics: bool,
     /// The open transaction has changed the schema.
     pub(super) schema_changed: bool,
     /// See `rowids`.
@@ -119,6 +121,12 @@ fn virtual_tables(connection: &Connection) -> Result<Vec<String>, Fatal> {
     connection
         .query_texts("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0")
         .map_err(|error| Fatal::sqlite("looking for virtual tables", &error))
+}
+
+pub(super) fn has_statistics(connection: &Connection) -> Result<bool, Fatal> {
+    let sql = "SELECT 1 FROM sqlite_schema WHERE name IN ('sqlite_stat1', 'sqlite_stat4') LIMIT 1";
+    let found = connection.query_integer(sql).map_err(|error| Fatal::sqlite("looking for statistics", &error))?;
+    Ok(found.is_some())
 }
 
 /// Runs a statement of our own; any failure is the machine's.
@@ -214,6 +222,7 @@ impl Writer {
             record,
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
+            has_statistics: has_statistics(&connection)?,
             schema_changed: false,
             full_tables: rowids::scan(&connection)?,
             virtual_tables: virtual_tables(&connection)?,
