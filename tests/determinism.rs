@@ -322,3 +322,24 @@ fn plans_after_changes_of_the_schema_are_those_of_a_fresh_start() {
     let statements: Vec<_> = statements.into_iter().map(|sql| (sql, Vec::new())).collect();
     assert_restarts_change_nothing("schema", &log_of(&statements));
 }
+
+/// Prevents: rows in an order that depends on the way in which the schema in memory came to be.
+#[test]
+fn nothing_is_stored_in_the_order_of_a_hash_table() {
+    let mut sql: Vec<String> = (0..40).map(|n| format!("CREATE TABLE t{n}(a); CREATE INDEX i{n} ON t{n}(a)")).collect();
+    sql.extend((0..40).map(|n| format!("INSERT INTO t{n} VALUES({n}), (1), (2)")));
+    sql.extend((0..40).filter(|n| n % 3 != 0).map(|n| format!("DROP TABLE t{n}")));
+    sql.extend(
+        (50..60).map(|n| format!("CREATE TABLE t{n}(a); CREATE INDEX i{n} ON t{n}(a); INSERT INTO t{n} VALUES(1)")),
+    );
+    sql.push("CREATE TABLE seen(n INTEGER PRIMARY KEY, what)".to_owned());
+    sql.push("ANALYZE".to_owned());
+    sql.push("INSERT INTO seen(what) SELECT tbl FROM sqlite_stat1".to_owned());
+    sql.extend(
+        (70..80).map(|n| format!("CREATE TABLE t{n}(a); CREATE INDEX i{n} ON t{n}(a); INSERT INTO t{n} VALUES(1)")),
+    );
+    sql.push("PRAGMA optimize".to_owned());
+    sql.push("INSERT INTO seen(what) SELECT tbl FROM sqlite_stat1".to_owned());
+    let statements: Vec<_> = sql.iter().map(|sql| (sql.as_str(), Vec::new())).collect();
+    assert_restarts_change_nothing("order", &log_of(&statements));
+}

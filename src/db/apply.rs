@@ -181,6 +181,9 @@ impl Writer {
         };
         let progress = self.record.progress;
         let mut statistics = false;
+        if std::mem::take(&mut self.wants_fresh_schema) || matches!(command.action, Action::Optimize { .. }) {
+            self.forget_statistics()?;
+        }
         self.begin_entry(command, progress)?;
         let outcome = match &command.action {
             Action::Execute(request) | Action::Request(request) => {
@@ -276,7 +279,7 @@ impl Writer {
     }
 
     /// Makes SQLite read schema and statistics anew: what the planner knows must be what stands in the database, as on
-    /// a node that was just opened. Only between transactions, because virtual tables may hold unwritten data.
+    /// a node that was just opened, and so must be the order in which its hash tables list the schema. Only between transactions, because virtual tables may hold unwritten data.
     pub(super) fn forget_statistics(&mut self) -> Result<(), Fatal> {
         assert!(self.connection.is_autocommit(), "the schema is not dropped inside a transaction");
         self.cache.clear();

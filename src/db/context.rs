@@ -53,6 +53,13 @@ impl Noticed {
     };
 }
 
+impl Noticed {
+    /// Planner statistics are made anew, or may be.
+    pub fn gathers_statistics(&self) -> bool {
+        self.statistics || self.optimize.is_some()
+    }
+}
+
 pub struct Context {
     /// The database's `now` in microseconds since the Unix epoch; `None`: the machine's.
     pub now_us: Cell<Option<i64>>,

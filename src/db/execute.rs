@@ -151,11 +151,16 @@ impl Writer {
         let noticed = cached.meta.noticed;
         // SQLite's estimates of a changed table are made from those before, so that they could depend on the way that the
         // schema came to be. It is read anew after each change, as at a start.
-        let statistics =
-            noticed.statistics || noticed.optimize.is_some() || cached.meta.ddl && self.has_statistics && !vacuums;
+        let gathers = noticed.gathers_statistics();
+        let statistics = gathers || cached.meta.ddl && self.has_statistics && !vacuums;
         entry.statistics |= statistics;
         match entry.alone {
             false if noticed.creates_table && noticed.selects => Ok(Ran::NeedsAlone),
+            // ANALYZE goes through the tables in an order that SQLite's memory of the schema gives.
+            false if gathers => {
+                self.wants_fresh_schema = true;
+                Ok(Ran::NeedsAlone)
+            }
             // Virtual tables keep data unwritten until the commit, and their content shows where commits were.
             false if vacuums || statistics || noticed.writes_virtual => Ok(Ran::NeedsAlone),
             false => self.run_in_batch(entry, cached, number),
@@ -181,6 +186,9 @@ impl Writer {
 
     /// One statement in a transaction of its own, which also records that it is done.
     fn run_committed(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>, number: u64) -> Result<Ran, Fatal> {
+        if cached.meta.noticed.gathers_statistics() {
+            self.forget_statistics()?;
+        }
         run(&mut self.own.begin, "beginning a transaction")?;
         let ran = self.run_undoable(entry, cached, number)?;
         if self.connection.is_autocommit() {

@@ -250,6 +250,10 @@ fn pragmas_cannot_change_how_later_entries_run() {
         "INSERT INTO t SELECT file FROM pragma_database_list",
         "INSERT INTO t SELECT count(*) FROM pragma_data_version",
         "INSERT INTO t SELECT page_count FROM Pragma_Page_Count",
+        "INSERT INTO t SELECT name FROM pragma_table_list",
+        "INSERT INTO t SELECT name FROM pragma_module_list",
+        "INSERT INTO t SELECT \"table\" FROM pragma_foreign_key_check",
+        "INSERT INTO t SELECT * FROM pragma_compile_options",
     ];
     for sql in refused {
         assert_eq!(node.execute(&[sql]), ["error: disallowed pragma"], "{sql}");
@@ -324,6 +328,12 @@ fn the_applied_row_and_raw_pages_are_out_of_reach() {
     for sql in ["SELECT data FROM sqlite_dbpage", "SELECT * FROM dbstat", "CREATE VIRTUAL TABLE p USING sqlite_dbpage"]
     {
         assert_eq!(node.execute(&[sql]), [format!("error: {}", authorizer::TEXT_PHYSICAL)], "{sql}");
+    }
+    let refused = "error: not authorized to use function: ";
+    for function in ["sqlite_compileoption_get(1)", "sqlite_compileoption_used('THREADSAFE')", "fts5_locale('a', 'b')"]
+    {
+        let shown = node.execute(&[&format!("SELECT {function}")]);
+        assert!(shown[0].starts_with(refused), "{function}: {shown:?}");
     }
     assert!(node.execute(&["DELETE FROM sqlite_schema"])[0].starts_with("error: "));
     assert!(!node.dump().contains("table sqlite_ferrolite"));

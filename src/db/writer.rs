@@ -64,6 +64,8 @@ pub struct Writer {
     pub(super) scope_changes: bool,
     /// The planner may know more of the tables than their definitions (ANALYZE has run).
     pub(super) has_statistics: bool,
+    /// The entry that is to be applied alone must not see the schema as it came to be in memory.
+    pub(super) wants_fresh_schema: bool,
     /// The open transaction has changed the schema.
     pub(super) schema_changed: bool,
     /// See `rowids`.
@@ -223,6 +225,7 @@ impl Writer {
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
             has_statistics: has_statistics(&connection)?,
+            wants_fresh_schema: false,
             schema_changed: false,
             full_tables: rowids::scan(&connection)?,
             virtual_tables: virtual_tables(&connection)?,
