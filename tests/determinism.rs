@@ -196,11 +196,18 @@ fn log_of(statements: &[(&str, Vec<Value>)]) -> Vec<Command> {
 /// Applies the log without a restart, with one before each entry, and with one in the middle: all must be the same. Gives
 /// the outcomes.
 fn assert_restarts_change_nothing(name: &str, log: &[Command]) -> Vec<Outcome> {
+    let outcomes = outcomes_whatever_the_restarts(name, log);
+    assert!(!outcomes.iter().any(has_error), "the log meets no errors: {outcomes:?}");
+    outcomes
+}
+
+fn has_error(outcome: &Outcome) -> bool {
+    outcome.results.iter().any(|r| matches!(r, StatementResult::Error { .. }))
+}
+
+/// As [`assert_restarts_change_nothing`], for logs with errors.
+fn outcomes_whatever_the_restarts(name: &str, log: &[Command]) -> Vec<Outcome> {
     let steady = apply(&format!("{name}-steady"), log, false, &[], || 1);
-    for outcome in &steady.0 {
-        let is_error = |r: &StatementResult| matches!(r, StatementResult::Error { .. });
-        assert!(!outcome.results.iter().any(is_error), "the log meets no errors: {outcome:?}");
-    }
     let always: Vec<usize> = (0..log.len()).collect();
     let restarting = apply(&format!("{name}-restarting"), log, false, &always, || 1);
     assert_same(&format!("{name}, always restarting"), log, &steady, &restarting);
@@ -342,4 +349,56 @@ fn nothing_is_stored_in_the_order_of_a_hash_table() {
     sql.push("INSERT INTO seen(what) SELECT tbl FROM sqlite_stat1".to_owned());
     let statements: Vec<_> = sql.iter().map(|sql| (sql.as_str(), Vec::new())).collect();
     assert_restarts_change_nothing("order", &log_of(&statements));
+}
+
+/// Prevents: a budget of steps that a cached statement, or a schema that is already in memory, uses up sooner or later than
+/// a node that was just started.
+#[test]
+fn a_budget_of_steps_ends_at_the_same_step_whatever_was_prepared_before() {
+    const STEPS_APART: u64 = 100;
+    let mut sql: Vec<&str> = EVENTS.to_vec();
+    sql.push(
+        "CREATE TRIGGER event_au AFTER UPDATE ON event BEGIN
+           INSERT INTO picked(id) SELECT max(id) + random() % 2 FROM event WHERE kind = new.kind AND ts < datetime('now');
+         END",
+    );
+    sql.push("ANALYZE");
+    let mut log = log_of(&sql.iter().map(|sql| (*sql, Vec::new())).collect::<Vec<_>>());
+    let start = log.len();
+    let limited = [
+        "UPDATE event SET note = 'x' WHERE ts > datetime('now') AND kind > 97",
+        "INSERT INTO picked(id) SELECT e.id FROM event e, event f WHERE e.kind = f.kind + 1 AND e.ts < f.ts LIMIT 50",
+        "SELECT count(*) FROM event WHERE note LIKE '%1%'",
+        "CREATE INDEX event_both ON event(kind, ts); DROP INDEX event_both",
+        "ALTER TABLE picked RENAME COLUMN id TO number; ALTER TABLE picked RENAME COLUMN number TO id",
+    ];
+    let command = |sql: &str, vm_steps_max: u64| {
+        let statements = vec![Statement { sql: sql.to_owned(), parameters: Vec::new() }];
+        let request = Request { statements, vm_steps_max, transaction: sql.contains(';'), ..Request::default() };
+        Command { unix_time_us: 1_600_000_500_000_000, seed: 1, action: Action::Request(request) }
+    };
+    for sql in limited {
+        // How many portions it takes; then budgets around it, with the same text run without a limit in between, so that
+        // it is cached.
+        let first_that_suffices = |portions: Vec<u64>| {
+            let tried = portions.iter().map(|p| command(sql, p * STEPS_APART));
+            let tried: Vec<Command> = log[..start].iter().cloned().chain(tried).collect();
+            let outcomes = apply("tried", &tried, false, &[], || 99).0;
+            let at = outcomes[start..].iter().position(|outcome| !has_error(outcome));
+            portions[at.expect("the largest budget suffices")]
+        };
+        let about = first_that_suffices((0..40).map(|n| 1 + n * 50).collect());
+        let low = first_that_suffices((about.saturating_sub(50).max(1)..=about).collect());
+        let low = low * STEPS_APART;
+        let exactly = [low; 7];
+        for round in 0..3 {
+            let around = [0, low - 1, low - STEPS_APART * (round % 3), low + STEPS_APART * round];
+            log.extend(exactly.iter().chain(&around).map(|budget| command(sql, *budget)));
+        }
+    }
+    let outcomes = outcomes_whatever_the_restarts("steps", &log);
+    for (at, sql) in limited.iter().enumerate() {
+        let failed = outcomes[start + at * 33..][..33].iter().filter(|outcome| has_error(outcome)).count();
+        assert!(failed > 3 && failed < 30, "{sql}: the budget ends {failed} of 33");
+    }
 }
