@@ -402,3 +402,19 @@ fn a_budget_of_steps_ends_at_the_same_step_whatever_was_prepared_before() {
         assert!(failed > 3 && failed < 30, "{sql}: the budget ends {failed} of 33");
     }
 }
+
+/// Prevents: a program that is linked so that the machine's C library computes again (see `src/db/sqlite/math.rs`), whose last
+/// bits are not the same everywhere.
+#[test]
+fn the_program_as_it_is_built_computes_its_own_logarithms_and_powers() {
+    let dir = support::TempDir::new("mathematics");
+    let node = support::Node::start(&dir.path().join("data"), &[]);
+    node.execute(
+        r#"["CREATE TABLE t(e, s, p, l)", "INSERT INTO t VALUES(exp(1.0), sin(1e5), pow(1.1, 30.3), ln(0.3))"]"#,
+    );
+    let expected = [libm::exp(1.0), libm::sin(1e5), libm::pow(1.1, 30.3), libm::log(0.3)];
+    for sql in ["SELECT * FROM t", "SELECT exp(1.0), sin(1e5), pow(1.1, 30.3), ln(0.3)"] {
+        let row: Vec<f64> = node.rows(sql)[0].iter().map(|value| value.as_f64().expect("a number")).collect();
+        assert_eq!(row.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), expected.map(f64::to_bits), "{sql}");
+    }
+}

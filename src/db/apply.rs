@@ -278,8 +278,9 @@ impl Writer {
         reset.map_err(|error| Fatal::sqlite("resetting defer_foreign_keys", &error))
     }
 
-    /// Makes SQLite read schema and statistics anew: what the planner knows must be what stands in the database, as on
-    /// a node that was just opened, and so must be the order in which its hash tables list the schema. Only between transactions, because virtual tables may hold unwritten data.
+    /// Makes SQLite read schema and statistics anew: what the planner knows must be what stands in the database, as on a
+    /// node that was just opened, and so must be the order in which SQLite's hash tables list the schema. Only between
+    /// transactions, because virtual tables may hold unwritten data.
     pub(super) fn forget_statistics(&mut self) -> Result<(), Fatal> {
         assert!(self.connection.is_autocommit(), "the schema is not dropped inside a transaction");
         self.cache.clear();
