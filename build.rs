@@ -7,6 +7,13 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=FERROLITE_COMMIT");
     println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    println!("cargo:rerun-if-env-changed=CFLAGS");
+    let flags = std::env::var("CFLAGS").unwrap_or_default();
+    assert!(
+        flags.split_whitespace().any(|flag| flag == "-ffp-contract=off"),
+        "SQLite must be compiled with -ffp-contract=off in CFLAGS (see .cargo/config.toml): replicas on different processors \
+         would compute different numbers"
+    );
     let commit = std::env::var("FERROLITE_COMMIT").unwrap_or_default();
     let commit = if commit.is_empty() { "unknown" } else { commit.as_str() };
     println!("cargo:rustc-env=FERROLITE_COMMIT={commit}");

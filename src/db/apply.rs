@@ -11,7 +11,7 @@ use super::context;
 use super::fatal::{Fatal, refusal};
 use super::functions::NO_ROWID;
 use super::record::{self, Progress};
-use super::writer::{Writer, run};
+use super::writer::{Writer, has_statistics, run};
 use crate::command::{Action, Command, Request, StatementResult};
 use raft::LogId;
 use std::sync::Arc;
@@ -181,6 +181,9 @@ impl Writer {
         };
         let progress = self.record.progress;
         let mut statistics = false;
+        if std::mem::take(&mut self.wants_fresh_schema) || matches!(command.action, Action::Optimize { .. }) {
+            self.forget_statistics()?;
+        }
         self.begin_entry(command, progress)?;
         let mut outcome = match &command.action {
             Action::Execute(request) | Action::Request(request) => {
@@ -280,13 +283,16 @@ impl Writer {
         reset.map_err(|error| Fatal::sqlite("resetting defer_foreign_keys", &error))
     }
 
-    /// Makes SQLite read schema and statistics anew: what the planner knows must be what stands in the database, as on
-    /// a node that was just opened. Only between transactions, because virtual tables may hold unwritten data.
+    /// Makes SQLite read schema and statistics anew: what the planner knows must be what stands in the database, as on a
+    /// node that was just opened, and so must be the order in which SQLite's hash tables list the schema. Only between
+    /// transactions, because virtual tables may hold unwritten data.
     pub(super) fn forget_statistics(&mut self) -> Result<(), Fatal> {
         assert!(self.connection.is_autocommit(), "the schema is not dropped inside a transaction");
         self.cache.clear();
         let reset = self.connection.execute("PRAGMA writable_schema = RESET");
-        reset.map_err(|error| Fatal::sqlite("reloading statistics", &error))
+        reset.map_err(|error| Fatal::sqlite("reloading statistics", &error))?;
+        self.has_statistics = has_statistics(&self.connection)?;
+        Ok(())
     }
 
     /// `PRAGMA optimize` that looks at all tables rather than at those this connection happened to use. Gives SQLite's

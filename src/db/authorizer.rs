@@ -22,6 +22,29 @@ pub const TEXT_RESERVED: &str = "access to sqlite_ferrolite is prohibited";
 pub const TEXT_PARENT: &str = "foreign keys onto tables of SQLite's own are not allowed";
 pub const TEXT_PHYSICAL: &str = "access to the pages of the database is prohibited";
 
+/// Their values carry a number or an address that differs from process to process (that of the tokenizer is switched off
+/// for literals only), or name the compiler. `load_extension` is not enabled, and says so itself.
+const FUNCTIONS_OF_THE_NODE: [&str; 4] =
+    ["fts5_locale", "fts3_tokenizer", "sqlite_compileoption_get", "sqlite_compileoption_used"];
+
+/// Those that may ask for the time of day, depending on their arguments.
+const FUNCTIONS_OF_TIME: [&str; 10] = [
+    "date",
+    "time",
+    "datetime",
+    "julianday",
+    "unixepoch",
+    "strftime",
+    "timediff",
+    "current_time",
+    "current_date",
+    "current_timestamp",
+];
+
+fn is_one_of(name: &str, names: &[&str]) -> bool {
+    names.iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
 /// For the connection that applies entries.
 pub fn authorize_write(request: &AuthRequest<'_>) -> Verdict {
     context::with(|c| match c.authority.get() {
@@ -50,10 +73,10 @@ fn client(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     match request.action {
         code::SQLITE_READ | code::SQLITE_INSERT | code::SQLITE_UPDATE | code::SQLITE_DELETE => table(c, request),
         code::SQLITE_FUNCTION => match request.second {
-            // Their values carry a number or an address that differs from process to process; that of the tokenizer is
-            // switched off for literals only. (`load_extension` is not enabled, and says so itself.)
-            Some(name) if ["fts5_locale", "fts3_tokenizer"].iter().any(|f| name.eq_ignore_ascii_case(f)) => {
-                Verdict::Deny
+            Some(name) if is_one_of(name, &FUNCTIONS_OF_THE_NODE) => Verdict::Deny,
+            Some(name) if is_one_of(name, &FUNCTIONS_OF_TIME) => {
+                notice(c, |n| n.asks_clock = true);
+                Verdict::Allow
             }
             _ => Verdict::Allow,
         },
@@ -142,6 +165,9 @@ fn shows_pages(module: &str) -> bool {
 
 fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let name = request.first.unwrap_or("");
+    if request.action == code::SQLITE_READ {
+        notice(c, |n| n.reads = true);
+    }
     if c.names.borrow().is_virtual(name) {
         match request.action {
             code::SQLITE_READ => notice(c, |n| n.reads_virtual = true),
@@ -162,7 +188,8 @@ fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
                 _ => refuse(c, TEXT_PRAGMA),
             }
         }
-        // The layout of pages is no part of what replicas agree on, so that it must not reach the data.
+        // The layout of pages is no part of what replicas agree on, so that it must not reach the data. Readers may look
+        // at it (`reader_rules`): it names tables and sizes, no content, and ends by the deadline.
         Some(b'd') if name.eq_ignore_ascii_case("dbstat") => refuse(c, TEXT_PHYSICAL),
         _ => Verdict::Allow,
     }
@@ -175,7 +202,7 @@ fn is_statistics(name: &str) -> bool {
 fn pragma_verdict(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let has_value = request.second.is_some();
     match pragma::rule(request.first.unwrap_or("")) {
-        Rule::Schema | Rule::Data => Verdict::Allow,
+        Rule::Schema | Rule::Report | Rule::Data => Verdict::Allow,
         Rule::Hint if has_value => Verdict::Ignore,
         Rule::Fixed if has_value => refuse(c, TEXT_PRAGMA),
         // Virtual tables read some of these for themselves; where a client's query would store one, `table` refuses it.

@@ -30,6 +30,9 @@ const OPTIONS_REQUIRED: [&str; 14] = [
 /// Options that name the compiler rather than the behaviour.
 const OPTIONS_OF_THE_TOOLCHAIN: [&str; 2] = ["COMPILER=", "ATOMIC_INTRINSICS="];
 
+/// Some functions (`matchinfo`, `geopoly_blob`) give numbers in the machine's order of bytes.
+const _: () = assert!(cfg!(target_endian = "little"), "replicas are little-endian");
+
 /// # Errors
 /// What is wrong with the build.
 pub fn check() -> Result<(), String> {

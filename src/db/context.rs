@@ -28,6 +28,9 @@ pub struct Noticed {
     pub statistics: bool,
     /// `PRAGMA defer_foreign_keys` was set.
     pub defer_foreign_keys: bool,
+    /// A column is read; the clock is asked.
+    pub reads: bool,
+    pub asks_clock: bool,
     /// A virtual table is read.
     pub reads_virtual: bool,
     /// A virtual table is created, written or dropped.
@@ -42,11 +45,20 @@ impl Noticed {
         optimize: None,
         statistics: false,
         defer_foreign_keys: false,
+        reads: false,
+        asks_clock: false,
         reads_virtual: false,
         writes_virtual: false,
         creates_table: false,
         selects: false,
     };
+}
+
+impl Noticed {
+    /// Planner statistics are made anew, or may be.
+    pub fn gathers_statistics(&self) -> bool {
+        self.statistics || self.optimize.is_some()
+    }
 }
 
 pub struct Context {

@@ -3,6 +3,7 @@
 //! Applier thread only; see `apply` for the rules. A client's SQL error is a result, a failure of the machine is fatal:
 //! the line between the two is drawn in `Writer::sql_error` and nowhere else.
 
+use super::added_column;
 use super::apply::{End, Run, TEXT_FOREIGN_KEY};
 use super::authorizer;
 use super::bind::{BindError, Binder};
@@ -96,7 +97,7 @@ impl Writer {
                 }
                 Err(BindError::Sqlite(error)) => Ran::failed(&self.sql_error(entry, error)?),
             };
-            if cached.meta.ddl {
+            if cached.meta.ddl || self.plan_is_of_its_time(cached.meta.noticed) {
                 drop(cached);
             } else {
                 self.cache.put(cached);
@@ -118,6 +119,13 @@ impl Writer {
             },
             None => StatementResult::Write { last_insert_id: 0, rows_affected: 0, time },
         }))
+    }
+
+    /// With samples of the data, SQLite evaluates `ts > datetime('now')` when it prepares a statement, to choose a plan. A
+    /// cached statement would keep the plan of an earlier time, where a node that was just started has another: with other
+    /// rows before a LIMIT, or in another order.
+    fn plan_is_of_its_time(&self, noticed: Noticed) -> bool {
+        noticed.asks_clock && noticed.reads && self.has_statistics
     }
 
     /// Takes the next statement from the script, with the authorizer watching.
@@ -149,10 +157,18 @@ impl Writer {
         }
         let vacuums = cached.meta.leading == Leading::Vacuum && !entry.request.transaction;
         let noticed = cached.meta.noticed;
-        let statistics = noticed.statistics || noticed.optimize.is_some();
+        // SQLite's estimates of a changed table are made from those before, so that they could depend on the way that the
+        // schema came to be. It is read anew after each change, as at a start.
+        let gathers = noticed.gathers_statistics();
+        let statistics = gathers || cached.meta.ddl && self.has_statistics && !vacuums;
         entry.statistics |= statistics;
         match entry.alone {
             false if noticed.creates_table && noticed.selects => Ok(Ran::NeedsAlone),
+            // ANALYZE goes through the tables in an order that SQLite's memory of the schema gives.
+            false if gathers => {
+                self.wants_fresh_schema = true;
+                Ok(Ran::NeedsAlone)
+            }
             // Virtual tables keep data unwritten until the commit, and their content shows where commits were.
             false if vacuums || statistics || noticed.writes_virtual => Ok(Ran::NeedsAlone),
             false => self.run_in_batch(entry, cached, number),
@@ -191,6 +207,9 @@ impl Writer {
 
     /// One statement in a transaction of its own, which also records that it is done.
     fn run_committed(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>, number: u64) -> Result<Ran, Fatal> {
+        if cached.meta.noticed.gathers_statistics() {
+            self.forget_statistics()?;
+        }
         run(&mut self.own.begin, "beginning a transaction")?;
         let before = self.numbers();
         let mut ran = self.run_undoable(entry, cached, number)?;
@@ -357,6 +376,13 @@ impl Writer {
             self.schema_changed = true;
             self.follow_schema()?;
         }
+        let mut mended = Ok(());
+        if meta.ddl
+            && stepped.is_ok()
+            && let Some(table) = added_column::table_that_grows(cached.statement.sql())
+        {
+            mended = added_column::mend_indexes(&self.connection, &table);
+        }
         let rowid = self.connection.last_insert_rowid();
         if rowid != NO_ROWID {
             self.record.last_insert_id = rowid;
@@ -372,7 +398,10 @@ impl Writer {
                 self.forget_deferral()?;
             }
         }
-        self.judge(entry, meta, stepped)
+        match mended {
+            Ok(()) => self.judge(entry, meta, stepped),
+            Err(error) => Ok(Ran::Failed { text: self.sql_error(entry, error)?, is_read: false, undo: true }),
+        }
     }
 
     fn judge(&mut self, entry: &mut Run<'_>, meta: Meta, stepped: Result<Stepped, Error>) -> Result<Ran, Fatal> {

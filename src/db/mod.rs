@@ -1,5 +1,6 @@
 //! SQLite: the only place that names rusqlite.
 
+mod added_column;
 pub mod apply;
 pub mod authorizer;
 pub mod bind;

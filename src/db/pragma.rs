@@ -10,6 +10,8 @@ use super::tokens::{Token, Tokens};
 pub enum Rule {
     /// Reads the schema or the data; an argument only selects. The same on every node.
     Schema,
+    /// Reads too, but the order of rows, or what they say, tells of this node: not as a table in a query.
+    Report,
     /// Reads, and with an argument changes the database: through the log only.
     Data,
     /// Reading is fine where nothing is stored (it tells of this node), so not as a table in a query; a value is
@@ -31,9 +33,10 @@ pub enum Rule {
 pub fn rule(name: &str) -> Rule {
     let lower = name.to_ascii_lowercase();
     match lower.as_str() {
-        "table_info" | "table_xinfo" | "table_list" | "index_list" | "index_info" | "index_xinfo"
-        | "foreign_key_list" | "foreign_key_check" | "integrity_check" | "quick_check" | "collation_list"
-        | "function_list" | "module_list" | "pragma_list" | "compile_options" => Rule::Schema,
+        "table_info" | "table_xinfo" | "index_list" | "index_info" | "index_xinfo" | "foreign_key_list" => Rule::Schema,
+        // In the order of hash tables, or with what is registered when it is first used; the compiler's name.
+        "table_list" | "foreign_key_check" | "integrity_check" | "quick_check" | "collation_list" | "function_list"
+        | "module_list" | "pragma_list" | "compile_options" => Rule::Report,
         "user_version" | "application_id" | "incremental_vacuum" => Rule::Data,
         "foreign_keys"
         | "busy_timeout"

@@ -106,12 +106,16 @@ impl Record {
         })
     }
 
-    /// Reads row 1, after creating the table when the database has none. The connection is not DEFENSIVE yet.
-    pub(super) fn open(connection: &Connection, cluster: ClusterId) -> Result<Record, Fatal> {
+    /// Reads row 1 and writes nothing. `None`: the database is empty, so that it may become ours.
+    pub(super) fn read(connection: &Connection, cluster: ClusterId) -> Result<Option<Record>, Fatal> {
         let failed = |error| Fatal::sqlite("reading the applied row", &error);
         let exists = format!("SELECT 1 FROM sqlite_schema WHERE name = '{RESERVED_TABLE}'");
         if connection.query_integer(&exists).map_err(failed)?.is_none() {
-            Record::create(connection, cluster)?;
+            let holds = "SELECT 1 FROM sqlite_schema LIMIT 1";
+            return match connection.query_integer(holds).map_err(failed)? {
+                None => Ok(None),
+                Some(_) => Err(Fatal::new("the database holds tables, but says of no cluster that it belongs to it")),
+            };
         }
         let bytes = read_row(connection, ROW_RECORD)?.ok_or_else(|| Fatal::new("the applied row is missing"))?;
         let record = Record::decode(&bytes)?;
@@ -119,11 +123,12 @@ impl Record {
             let text = format!("the database belongs to cluster {}, not to {cluster}", record.cluster);
             return Err(Fatal::new(text));
         }
-        Ok(record)
+        Ok(Some(record))
     }
 
-    fn create(connection: &Connection, cluster: ClusterId) -> Result<(), Fatal> {
-        let record = Record {
+    /// What an empty database says.
+    pub(super) fn new(cluster: ClusterId) -> Record {
+        Record {
             cluster,
             applied: LogId::default(),
             time_us: 0,
@@ -134,7 +139,11 @@ impl Record {
             optimize_us: 0,
             created_us: 0,
             progress: Progress::default(),
-        };
+        }
+    }
+
+    /// Makes the reserved table in an empty database. The connection is not DEFENSIVE yet.
+    pub(super) fn create(&self, connection: &Connection) -> Result<(), Fatal> {
         let failed = |error| Fatal::sqlite("creating the applied row", &error);
         // `writable_schema` is what lets a reserved name be created; it is off again before anything else happens.
         let create = format!(
@@ -143,7 +152,7 @@ impl Record {
              INSERT INTO {RESERVED_TABLE} VALUES({ROW_RECORD}, zeroblob({RECORD_BYTES})), ({ROW_MEMBERSHIP}, x'');"
         );
         connection.execute(&create).map_err(failed)?;
-        record.write(connection)?;
+        self.write(connection)?;
         connection.execute("COMMIT; PRAGMA writable_schema = OFF").map_err(failed)
     }
 

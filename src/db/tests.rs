@@ -250,6 +250,10 @@ fn pragmas_cannot_change_how_later_entries_run() {
         "INSERT INTO t SELECT file FROM pragma_database_list",
         "INSERT INTO t SELECT count(*) FROM pragma_data_version",
         "INSERT INTO t SELECT page_count FROM Pragma_Page_Count",
+        "INSERT INTO t SELECT name FROM pragma_table_list",
+        "INSERT INTO t SELECT name FROM pragma_module_list",
+        "INSERT INTO t SELECT \"table\" FROM pragma_foreign_key_check",
+        "INSERT INTO t SELECT * FROM pragma_compile_options",
     ];
     for sql in refused {
         assert_eq!(node.execute(&[sql]), ["error: disallowed pragma"], "{sql}");
@@ -325,8 +329,83 @@ fn the_applied_row_and_raw_pages_are_out_of_reach() {
     {
         assert_eq!(node.execute(&[sql]), [format!("error: {}", authorizer::TEXT_PHYSICAL)], "{sql}");
     }
+    let refused = "error: not authorized to use function: ";
+    for function in ["sqlite_compileoption_get(1)", "sqlite_compileoption_used('THREADSAFE')", "fts5_locale('a', 'b')"]
+    {
+        let shown = node.execute(&[&format!("SELECT {function}")]);
+        assert!(shown[0].starts_with(refused), "{function}: {shown:?}");
+    }
     assert!(node.execute(&["DELETE FROM sqlite_schema"])[0].starts_with("error: "));
     assert!(!node.dump().contains("table sqlite_ferrolite"));
+}
+
+/// A database with what `CREATE` of other programs lets pass, and this one does not.
+fn node_with_foreign_schema(schema: &str) -> Node {
+    let Node { writer, scratch, foreign_keys } = Node::new();
+    drop(writer);
+    let other = sqlite::Connection::open(&scratch.file(), sqlite::Access::ReadWrite, None).unwrap();
+    other.execute(schema).unwrap();
+    drop(other);
+    Node { writer: open_with(&scratch.file(), foreign_keys), scratch, foreign_keys }
+}
+
+#[test]
+fn a_string_in_double_quotes_in_an_index_never_turns_into_a_damaged_index() {
+    let mut node = Node::new();
+    node.execute(&["CREATE TABLE t(a)", "INSERT INTO t VALUES(1)"]);
+    for sql in [
+        r#"CREATE INDEX i ON t("foo")"#,
+        r#"CREATE INDEX i ON t(a) WHERE a > "foo""#,
+        r#"CREATE TABLE u(a, b AS ("foo"))"#,
+        r#"CREATE TABLE u(a CHECK (a <> "foo"))"#,
+    ] {
+        let shown = node.execute(&[sql]);
+        assert!(shown[0].starts_with("error: no such column") || shown[0].contains("foo"), "{sql}: {shown:?}");
+        assert!(shown[0].starts_with("error"), "{sql}: {shown:?}");
+    }
+    let shown = node.execute(&[r#"INSERT INTO t VALUES("a string")"#, r#"DELETE FROM t WHERE a = "a string""#]);
+    assert_eq!(shown, ["2/1", "2/1"], "elsewhere such strings are as they were");
+
+    let schema = r#"CREATE TABLE t(a, v AS ("bar")); CREATE INDEX i ON t("foo"); CREATE INDEX p ON t(a) WHERE "foo" > 'e';
+        CREATE INDEX j ON t(v); CREATE TABLE u(a, b); CREATE UNIQUE INDEX ui ON u(a || "baz");
+        INSERT INTO t(a) VALUES(1), (2), (3); INSERT INTO u VALUES(1, 1), (2, 2)"#;
+    let mut node = node_with_foreign_schema(schema).restart();
+    assert_eq!(node.integer("SELECT count(*) FROM t WHERE a > 0"), 3, "it opens and is readable");
+    let check = |node: &Node| {
+        assert_eq!(node.writer.connection().query_texts("PRAGMA integrity_check").unwrap(), ["ok"]);
+    };
+    let outcomes = node.apply(vec![
+        execute(&["INSERT INTO t(a) VALUES(4)"]),
+        execute(&["ALTER TABLE t ADD COLUMN foo", "DELETE FROM t WHERE a = 1"]),
+        transaction(&["ALTER TABLE main.\"t\" ADD \"bar\" INT", "UPDATE t SET foo = 'x', bar = 1 WHERE a = 2"]),
+        // All rows have the same text in the index now.
+        execute(&["ALTER TABLE u ADD COLUMN baz DEFAULT 5", "DELETE FROM u WHERE a = 1"]),
+    ]);
+    let shown: Vec<_> = outcomes.iter().map(show).collect();
+    assert_eq!(shown[1..3], [["4/1", "4/1"], ["4/1", "4/1"]]);
+    check(&node);
+    node.execute(&["DELETE FROM t", "INSERT INTO t(a, foo) VALUES(9, 'z')", "DELETE FROM u"]);
+    check(&node);
+    let rename = "ALTER TABLE w RENAME a TO qux; DELETE FROM w WHERE qux = 1";
+    let mut node =
+        node_with_foreign_schema(r#"CREATE TABLE w(a); CREATE INDEX wi ON w("qux"); INSERT INTO w VALUES(1)"#);
+    assert!(node.execute(&[rename])[0].starts_with("error: error in index wi: no such column"), "refused by SQLite");
+    assert_eq!(node.execute(&["DELETE FROM w WHERE a = 1"]), ["0/1"]);
+    check(&node.restart());
+}
+
+#[test]
+fn a_column_that_would_make_rows_equal_in_a_unique_index_is_not_added() {
+    let schema = r#"CREATE TABLE u(a); CREATE UNIQUE INDEX ui ON u(substr("baz" || a, 4, 1));
+        INSERT INTO u VALUES(1), (2)"#;
+    let mut node = node_with_foreign_schema(schema);
+    let sql = "ALTER TABLE u ADD COLUMN baz DEFAULT '12345'";
+    let error = "error: UNIQUE constraint failed: index 'ui'";
+    assert_eq!(node.execute(&[sql]), [error]);
+    assert_eq!(show(&node.one(transaction(&["INSERT INTO u VALUES(3)", sql]))), ["3/1", error]);
+    assert_eq!(node.execute(&["DELETE FROM u WHERE a = 2", sql])[1], "3/1");
+    assert_eq!(node.writer.connection().query_texts("PRAGMA integrity_check").unwrap(), ["ok"]);
+    assert_eq!(node.integer("SELECT count(*) FROM u WHERE baz = '12345'"), 1);
 }
 
 #[test]
@@ -516,6 +595,41 @@ fn entries_that_do_not_follow_and_foreign_databases_are_refused() {
     let path = node.scratch.file();
     let other = Writer::open(&path, &WriterOptions { foreign_keys: false, cluster: ClusterId(2) });
     assert!(other.err().unwrap().text.contains("belongs to cluster"));
+}
+
+#[test]
+fn a_file_that_is_refused_stays_as_it_was() {
+    let scratch = Scratch::new();
+    let path = scratch.file();
+    let options = WriterOptions { foreign_keys: false, cluster: ClusterId(1) };
+    let look = || String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+    let assert_as = |before: &str| assert!(look() == before, "the file was changed");
+    // Somebody else's database, in either mode.
+    let foreign = sqlite::Connection::open(&path, sqlite::Access::ReadWrite, None).unwrap();
+    foreign.execute("CREATE TABLE t(x); INSERT INTO t VALUES(1)").unwrap();
+    let before = look();
+    assert!(Writer::open(&path, &options).err().unwrap().text.contains("belongs to it"));
+    assert_as(&before);
+    foreign.execute("PRAGMA journal_mode = WAL; INSERT INTO t VALUES(2)").unwrap();
+    let before = look();
+    assert!(Writer::open(&path, &options).is_err());
+    assert_as(&before);
+    foreign.execute("DROP TABLE t").unwrap();
+    drop(foreign);
+
+    // One that the log contradicts; one that is empty, or not there yet; one of another cluster.
+    let refuse = |_| Err(Fatal::new("no"));
+    let before = look();
+    assert_eq!(Writer::open_if(&path, &options, refuse).err(), Some(Fatal::new("no")));
+    assert_as(&before);
+    drop(Writer::open(&path, &options).unwrap());
+    let before = look();
+    assert_eq!(Writer::open_if(&path, &options, refuse).err(), Some(Fatal::new("no")));
+    assert!(Writer::open(&path, &WriterOptions { cluster: ClusterId(2), ..options.clone() }).is_err());
+    assert_as(&before);
+    let missing = scratch.0.join("missing.sqlite");
+    assert!(Writer::open_if(&missing, &options, refuse).is_err() && !missing.exists());
+    Writer::open(&path, &options).unwrap();
 }
 
 #[test]

@@ -63,6 +63,10 @@ pub struct Writer {
     pub(super) foreign_keys: bool,
     /// Some SQL may call `changes()`: its value must not come from an earlier entry.
     pub(super) scope_changes: bool,
+    /// The planner may know more of the tables than their definitions (ANALYZE has run).
+    pub(super) has_statistics: bool,
+    /// The entry that is to be applied alone must not see the schema as it came to be in memory.
+    pub(super) wants_fresh_schema: bool,
     /// The open transaction has changed the schema.
     pub(super) schema_changed: bool,
     /// Foreign keys of a client's table point to ours; see `as_no_parent`.
@@ -129,6 +133,12 @@ pub(super) fn try_run(statement: &mut Statement, doing: &str) -> Result<Option<S
     refusal(doing, result.map(drop))
 }
 
+pub(super) fn has_statistics(connection: &Connection) -> Result<bool, Fatal> {
+    let sql = "SELECT 1 FROM sqlite_schema WHERE name IN ('sqlite_stat1', 'sqlite_stat4') LIMIT 1";
+    let found = connection.query_integer(sql).map_err(|error| Fatal::sqlite("looking for statistics", &error))?;
+    Ok(found.is_some())
+}
+
 /// Runs a statement of our own; any failure is the machine's.
 pub(super) fn run(statement: &mut Statement, doing: &str) -> Result<(), Fatal> {
     let result = statement.step();
@@ -145,19 +155,54 @@ impl Writer {
     /// # Errors
     /// The file cannot be used, belongs to another cluster, or this build's SQLite is not fit.
     pub fn open(path: &Path, options: &WriterOptions) -> Result<Writer, Fatal> {
-        Writer::open_file(path, options).map_err(|fatal| fatal.within(path))
+        Writer::open_if(path, options, |_| Ok(()))
     }
 
-    fn open_file(path: &Path, options: &WriterOptions) -> Result<Writer, Fatal> {
-        build::check().map_err(Fatal::new)?;
+    /// As [`Writer::open`], once `agree` has nothing against the entry that the database says it has applied. A file that is
+    /// refused stays as it is.
+    ///
+    /// `agree` may be asked twice.
+    ///
+    /// # Errors
+    /// As [`Writer::open`], and those of `agree`.
+    pub fn open_if<E: From<Fatal>>(
+        path: &Path,
+        options: &WriterOptions,
+        agree: impl Fn(LogId) -> Result<(), E>,
+    ) -> Result<Writer, E> {
+        let within = |fatal: Fatal| fatal.within(path);
         if !sqlite::memory::install() {
-            return Err(Fatal::new("SQLite was in use before its memory was limited"));
+            return Err(within(Fatal::new("SQLite was in use before its memory was limited")).into());
         }
+        build::check().map_err(Fatal::new).map_err(within)?;
         clock::install();
+        if !path.exists() {
+            agree(LogId::default())?;
+        }
+        let connection = Writer::connect(path).map_err(within)?;
+        let found = Record::read(&connection, options.cluster).map_err(within)?;
+        agree(found.as_ref().map_or(LogId::default(), |record| record.applied))?;
+        Ok(Writer::take_over(connection, found, path, options).map_err(within)?)
+    }
+
+    /// A connection that has changed nothing, and changes nothing when it is closed.
+    fn connect(path: &Path) -> Result<Connection, Fatal> {
         let failed = |error| Fatal::sqlite("opening", &error);
         let connection = Connection::open(path, Access::ReadWrite, Some(sqlite::vfs_name())).map_err(failed)?;
+        connection.set_checkpoint_on_close(false).map_err(failed)?;
         connection.set_busy_timeout_ms(BUSY_TIMEOUT_MS);
         limits::set_all(&connection, 1);
+        Ok(connection)
+    }
+
+    fn take_over(
+        connection: Connection,
+        found: Option<Record>,
+        path: &Path,
+        options: &WriterOptions,
+    ) -> Result<Writer, Fatal> {
+        let failed = |error| Fatal::sqlite("opening", &error);
+        connection.set_checkpoint_on_close(true).map_err(failed)?;
         if connection.query_texts("PRAGMA journal_mode = WAL").map_err(failed)? != ["wal"] {
             return Err(Fatal::new("it cannot be put into WAL mode"));
         }
@@ -167,10 +212,18 @@ impl Writer {
              PRAGMA recursive_triggers = OFF; PRAGMA trusted_schema = ON; PRAGMA cell_size_check = ON"
         );
         connection.execute(&settings).map_err(failed)?;
-        let record = Record::open(&connection, options.cluster)?;
+        let record = match found {
+            Some(record) => record,
+            None => {
+                let record = Record::new(options.cluster);
+                record.create(&connection)?;
+                record
+            }
+        };
         // Before foreign keys are enforced, which may keep our own SQL from being compiled.
         let own = OwnStatements::prepare(&connection)?;
         connection.harden(options.foreign_keys).map_err(failed)?;
+        connection.plan_without_values().map_err(failed)?;
         functions::install(&connection).map_err(failed)?;
         connection.set_authorizer(authorizer::authorize_write);
         connection.set_write_hook(rowids::on_write);
@@ -189,6 +242,8 @@ impl Writer {
             record,
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
+            has_statistics: has_statistics(&connection)?,
+            wants_fresh_schema: false,
             schema_changed: false,
             is_parent: options.foreign_keys && connection.query_integer(names_ours.as_str()).map_err(failed)?.is_some(),
             full_tables: rowids::scan(&connection)?,

@@ -125,9 +125,9 @@ impl Node {
     pub fn open(lock: Lock, options: NodeOptions) -> Result<Node, OpenError> {
         let path = options.data_dir.join(DATABASE_FILE);
         let (wal, found) = open_wal(lock, &options, path.exists())?;
-        let writer =
-            Writer::open(&path, &WriterOptions { foreign_keys: options.foreign_keys, cluster: found.cluster_id })?;
-        check_agreement(&found, writer.applied().id, &options)?;
+        let writer_options = WriterOptions { foreign_keys: options.foreign_keys, cluster: found.cluster_id };
+        let agree = |applied| check_agreement(&found, applied, &options);
+        let writer = Writer::open_if(&path, &writer_options, agree)?;
         start(wal, found, writer, options, &path)
     }
 

@@ -205,7 +205,9 @@ impl Connection {
         unsafe { ffi::sqlite3_busy_timeout(self.db, timeout_ms) };
     }
 
-    /// Foreign keys as `on`; DEFENSIVE on; SQL's `fts3_tokenizer` and `load_extension` off; double-quoted strings on.
+    /// Foreign keys as `on`; DEFENSIVE on; SQL's `fts3_tokenizer` and `load_extension` off; double-quoted strings on,
+    /// as clients of rqlite know them, but not in CREATE statements: there such a string turns into a column as soon as
+    /// the table has one of that name, and an index made with it is damaged from then on.
     ///
     /// # Errors
     /// SQLite does not know one of these options.
@@ -215,7 +217,7 @@ impl Connection {
         self.configure(ffi::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false)?;
         self.configure(ffi::SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, false)?;
         self.configure(ffi::SQLITE_DBCONFIG_DQS_DML, true)?;
-        self.configure(ffi::SQLITE_DBCONFIG_DQS_DDL, true)
+        self.configure(ffi::SQLITE_DBCONFIG_DQS_DDL, false)
     }
 
     /// Enforces foreign keys or not, from the next statement on. If that is a change, SQLite compiles all prepared
@@ -225,6 +227,23 @@ impl Connection {
     /// SQLite does not know this option.
     pub fn set_foreign_keys(&self, on: bool) -> Result<(), Error> {
         self.configure(ffi::SQLITE_DBCONFIG_ENABLE_FKEY, on)
+    }
+
+    /// Plans of statements no longer depend on the values that are bound to them (SQLite's "query planner stability
+    /// guarantee"), so that it does not matter which values a cached statement had before.
+    ///
+    /// # Errors
+    /// SQLite does not know this option.
+    pub fn plan_without_values(&self) -> Result<(), Error> {
+        self.configure(ffi::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+    }
+
+    /// Whether the last connection to a database moves the WAL into it when it closes; SQLite's default is yes.
+    ///
+    /// # Errors
+    /// SQLite does not know this option.
+    pub fn set_checkpoint_on_close(&self, on: bool) -> Result<(), Error> {
+        self.configure(ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !on)
     }
 
     fn configure(&self, option: c_int, on: bool) -> Result<(), Error> {

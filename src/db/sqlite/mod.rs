@@ -8,6 +8,7 @@ mod cache;
 mod connection;
 mod error;
 mod hooks;
+mod math;
 pub mod memory;
 mod statement;
 mod vfs;
