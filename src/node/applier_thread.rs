@@ -4,7 +4,7 @@
 //! It never blocks on anything but its inbox and the disk, and runs nobody else's code but the short completions, which
 //! only hand over.
 
-use super::handle::{Applied, ApplyDone, ReadDone, Shared, SnapshotDone};
+use super::handle::{Applied, ApplyDone, NodeError, ReadDone, Shared, SnapshotDone};
 use super::inbox::{Inbox, InboxSender, Quiet};
 use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
@@ -45,6 +45,20 @@ pub enum ApplierInput {
         done: SnapshotDone,
     },
     Stop,
+}
+
+impl ApplierInput {
+    /// Answers an input that was not taken.
+    pub fn refuse(self, error: &NodeError) {
+        match self {
+            ApplierInput::Committed(entries) => {
+                entries.into_iter().filter_map(|c| c.done).for_each(|done| done(Err(error.clone())));
+            }
+            ApplierInput::Readable(reads) => reads.into_iter().for_each(|done| done(Err(error.clone()))),
+            ApplierInput::Snapshot { done, .. } => done(Err(error.clone())),
+            ApplierInput::CaughtUp | ApplierInput::Stop => {}
+        }
+    }
 }
 
 /// When to make the database durable and let the log go (spec: `-raft-snap*`).
@@ -109,6 +123,8 @@ impl ApplierThread {
                 next = self.inbox.try_recv();
             }
             self.apply(&mut batch);
+            // Also when nothing of it was an entry: the raft thread may wait for room in this inbox.
+            self.tell_raft();
             if self.bytes_since_durable >= UNCOMPACTED_BYTES_MAX {
                 self.make_durable(None);
             }
@@ -189,7 +205,12 @@ impl ApplierThread {
         shared.applied_time_us.store(now_us(), Ordering::Relaxed);
         shared.applied_term.store(last.term.0, Ordering::Relaxed);
         shared.applied.publish(last.index);
-        if shared.wants_applied.swap(false, Ordering::SeqCst) {
+        self.tell_raft();
+    }
+
+    /// Wakes the raft thread if it waits for what this thread has done.
+    fn tell_raft(&self) {
+        if self.shared.wants_applied.swap(false, Ordering::SeqCst) {
             let _ = self.raft_tx.send(RaftInput::Applied);
         }
     }
