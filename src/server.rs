@@ -60,6 +60,7 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
     let coordinator = Arc::new(Coordinator::new(Settings {
         data_dir: config.data_dir.clone(),
         read_timeout: config.db.read_timeout.unwrap_or(READ_TIMEOUT_NONE),
+        write_steps_max: config.db.write_steps_max,
     }));
     let front = Arc::new(Front::new(Arc::clone(&coordinator) as _, Arc::new(config.clone()), launch.clone()));
     let engine =

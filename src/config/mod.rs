@@ -118,6 +118,8 @@ pub struct DbConfig {
     pub result_bytes_max: u64,
     /// Time limit of any read; None means no limit.
     pub read_timeout: Option<Duration>,
+    /// Most steps of SQLite's virtual machine for one write; None means no limit.
+    pub write_steps_max: Option<u64>,
 }
 
 /// Queued writes.
@@ -164,6 +166,7 @@ impl Config {
                 auto_optimize_interval: interval(raw, "auto-optimize-int"),
                 result_bytes_max: raw.uint("db-max-result-size"),
                 read_timeout: interval(raw, "db-read-timeout"),
+                write_steps_max: unless_zero(raw.uint("write-steps-max")),
             },
             queue: QueueConfig {
                 capacity: count(raw, "write-queue-capacity"),

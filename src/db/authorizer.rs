@@ -101,11 +101,8 @@ fn shows_pages(module: &str) -> bool {
 
 fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let name = request.first.unwrap_or("");
-    if c.virtual_tables.borrow().iter().any(|t| t.eq_ignore_ascii_case(name)) {
-        match request.action {
-            code::SQLITE_READ => notice(c, |n| n.reads_virtual = true),
-            _ => notice(c, |n| n.writes_virtual = true),
-        }
+    if c.virtual_tables.borrow().iter().any(|t| t.eq_ignore_ascii_case(name)) && request.action != code::SQLITE_READ {
+        notice(c, |n| n.writes_virtual = true);
     }
     // Nearly all names are told apart by their first letter.
     match name.as_bytes().first().map(u8::to_ascii_lowercase) {

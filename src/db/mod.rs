@@ -21,6 +21,7 @@ pub mod record;
 pub mod rowids;
 pub mod sqlite;
 pub mod status;
+mod steps;
 pub mod syntax;
 pub mod tokens;
 pub mod version;

@@ -421,6 +421,40 @@ fn a_step_budget_stops_at_the_same_step_everywhere() {
     assert_eq!(node.integer("SELECT count(*) FROM t"), 1);
 }
 
+/// Cached statements and virtual tables remember things; a budget must not care.
+#[test]
+fn a_step_budget_runs_out_at_the_same_step_whatever_the_node_remembers() {
+    let setup = [
+        "CREATE TABLE t(x)",
+        "CREATE VIRTUAL TABLE f USING fts5(x)",
+        "CREATE VIRTUAL TABLE r USING rtree(id, a, b)",
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 300)
+         INSERT INTO f SELECT 'word' || (n % 7) || ' and other ' || n FROM c",
+    ];
+    let (mut old, mut new) = (Node::new(), Node::new());
+    old.execute(&setup);
+    new.execute(&setup);
+    let statements = [
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20) INSERT INTO t SELECT n FROM c",
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20) INSERT INTO f SELECT 'a b ' || n FROM c",
+        "INSERT INTO t SELECT rowid FROM f WHERE f MATCH 'other' LIMIT 200",
+        "INSERT INTO r SELECT rowid, 1, 2 FROM f WHERE rowid NOT IN (SELECT id FROM r) LIMIT 20",
+    ];
+    for sql in statements {
+        let (mut fitted, mut exceeded) = (0, 0);
+        for vm_steps_max in (100..3_000).step_by(100) {
+            let limited = || Action::Execute(Request { vm_steps_max, ..request_of(&[sql]) });
+            // The same statement has run on one node before, with a part of a portion left over; the other begins anew.
+            new = new.restart();
+            let (remembers, forgets) = (show(&old.one(limited())), show(&new.one(limited())));
+            assert_eq!(remembers, forgets, "{vm_steps_max}: {sql}");
+            *(if forgets[0].starts_with("error") { &mut exceeded } else { &mut fitted }) += 1;
+        }
+        assert!(fitted > 0 && exceeded > 0, "{fitted} {exceeded}: {sql}");
+    }
+    assert_eq!(old.dump(), new.dump());
+}
+
 #[test]
 fn vacuum_runs_alone_and_a_crash_in_between_repeats_nothing() {
     let mut node = Node::new();

@@ -8,7 +8,7 @@ use super::context::{self, Noticed};
 use super::fatal::Fatal;
 use super::record::{self, Record};
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step, Writeback};
-use super::{authorizer, build, clock, functions, limits, rowids, status, tokens};
+use super::{authorizer, build, clock, functions, limits, rowids, status, steps, tokens};
 use raft::{ClusterId, Index, LogId};
 use std::path::{Path, PathBuf};
 
@@ -55,8 +55,6 @@ pub struct Writer {
     path: PathBuf,
     pub(super) own: OwnStatements,
     pub(super) cache: StatementCache<Meta>,
-    /// Keeps nothing: statements with a step budget are prepared afresh, so that counting starts at the same point.
-    pub(super) uncached: StatementCache<Meta>,
     pub(super) connection: Connection,
     pub(super) record: Record,
     pub(super) foreign_keys: bool,
@@ -159,6 +157,7 @@ impl Writer {
         let record = Record::open(&connection, options.cluster)?;
         connection.harden(options.foreign_keys).map_err(failed)?;
         functions::install(&connection).map_err(failed)?;
+        steps::calibrate(&connection)?;
         connection.set_authorizer(authorizer::authorize_write);
         connection.set_write_hook(rowids::on_write);
         connection.set_wal_hook(|pages| context::with(|c| c.wal_pages.set(pages)));
@@ -167,7 +166,6 @@ impl Writer {
             path: path.to_owned(),
             own: OwnStatements::prepare(&connection)?,
             cache: StatementCache::new(CACHED_STATEMENTS_MAX),
-            uncached: StatementCache::new(0),
             record,
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
