@@ -233,6 +233,8 @@ pub const FLAGS: &[Flag] = &[
     row("raft-snap-wal-size", Uint(4 * MIB), Raft, Active,
         "Bytes of log entries since the last compaction of the log that call for the next; 0 turns this trigger off."),
     ours("raft-wal-segment-size", Uint(4 * MIB), Raft, "Size of one file of the Raft log in bytes."),
+    ours("skip-entry", Uint(0), Raft,
+        "Index of a log entry that ends the node whenever it is applied: it fails instead, once. To be given to every node of a cluster."),
     row("trace-profile", Text(""), General, GO_PROFILE, "Path of an execution trace to write."),
     row("version", Bool(false), General, Active, "Print the version and exit."),
     row("write-queue-batch-size", Int(128), Queue, Active, "Number of waiting queued writes that are written at once."),

@@ -238,7 +238,8 @@ impl Writer {
             let together = if resumed { 0 } else { self.apply_together(rest, &mut outcomes)? };
             if together < rest.len() {
                 let (id, item) = &rest[together];
-                outcomes.push(self.apply_alone(*id, item)?);
+                let outcome = self.apply_alone(*id, item).map_err(|fatal| fatal.at_entry(id.index))?;
+                outcomes.push(outcome);
             }
         }
         Ok(outcomes)
@@ -255,7 +256,8 @@ impl Writer {
             run(&mut self.own.begin, "beginning a transaction")?;
             let mut done = 0;
             for (id, item) in &entries[..upto] {
-                let Some(outcome) = self.apply_in_group(*id, item)? else { break };
+                let outcome = self.apply_in_group(*id, item).map_err(|fatal| fatal.at_entry(id.index))?;
+                let Some(outcome) = outcome else { break };
                 if self.connection.is_autocommit() {
                     return Err(Fatal::new(format!("entry {id} ended the transaction unnoticed")));
                 }
