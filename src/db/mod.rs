@@ -4,6 +4,7 @@ pub mod apply;
 pub mod authorizer;
 pub mod bind;
 pub mod build;
+mod checkpoint;
 pub mod clock;
 pub mod context;
 pub mod counting;

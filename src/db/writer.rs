@@ -4,6 +4,7 @@
 //! and no other connection of any process may write to its file.
 
 use super::apply::{Item, Outcome};
+use super::checkpoint::{Checkpoints, WAL_BYTES_KEPT};
 use super::context::{self, Noticed};
 use super::fatal::Fatal;
 use super::record::{self, Record};
@@ -12,16 +13,10 @@ use super::{authorizer, build, clock, functions, limits, rowids, status, steps, 
 use raft::{ClusterId, Index, LogId};
 use std::path::{Path, PathBuf};
 
-/// Pages in the WAL after which the committing connection checkpoints: 16 MB.
-const WAL_CHECKPOINT_PAGES: u32 = 4000;
-/// Pages beyond which it does so even before the entries are answered.
-const WAL_PAGES_MAX: u32 = 4 * WAL_CHECKPOINT_PAGES;
-/// The WAL file is cut back to this after it was larger.
-const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 /// The page cache, in KiB. It fills only as far as it is used.
 const CACHE_KIB: u32 = 4096;
 /// Other connections of this process hold locks only for moments (checkpoints); longer means another process.
-const BUSY_TIMEOUT_MS: i32 = 10_000;
+pub(super) const BUSY_TIMEOUT_MS: i32 = 10_000;
 const CACHED_STATEMENTS_MAX: usize = 128;
 
 /// How to open. Equal on all nodes of a cluster.
@@ -66,7 +61,8 @@ pub struct Writer {
     full_tables: Vec<String>,
     /// Names, up to date with the schema.
     virtual_tables: Vec<String>,
-    writeback: Writeback,
+    pub(super) writeback: Writeback,
+    pub(super) checkpoints: Checkpoints,
 }
 
 /// What the applier remembers of a client's statement.
@@ -173,6 +169,7 @@ impl Writer {
             full_tables: rowids::scan(&connection)?,
             virtual_tables: virtual_tables(&connection)?,
             writeback: Writeback::open(path),
+            checkpoints: Checkpoints::default(),
             connection,
         })
     }
@@ -287,34 +284,7 @@ impl Writer {
         self.record.write(&self.connection)?;
         run(&mut self.own.commit, doing)?;
         self.schema_changed = false;
-        // Only one long entry gets here without `tidy_up` in between.
-        match context::with(|c| c.wal_pages.get()) {
-            pages if pages >= WAL_PAGES_MAX => self.checkpoint(),
-            _ => Ok(()),
-        }
-    }
-
-    /// What can wait until those are answered who wait for the entries just applied: moves a full WAL into the database
-    /// file, and lets the disk begin with a growing one. To be called after each batch.
-    ///
-    /// # Errors
-    /// The machine failed; the process must stop.
-    pub fn tidy_up(&mut self) -> Result<(), Fatal> {
-        let pages = context::with(|c| c.wal_pages.get());
-        self.writeback.grown_to(pages);
-        if pages >= WAL_CHECKPOINT_PAGES { self.checkpoint() } else { Ok(()) }
-    }
-
-    /// Moves the WAL's pages into the database file, as far as readers let it.
-    ///
-    /// SQLite's own automatic checkpoint ignores errors and tries again with the next commit. But a sync that failed once
-    /// may succeed the second time though the pages never reached the disk, and then the WAL that still has them is
-    /// overwritten. So the checkpoint is ours, and its failure is fatal.
-    ///
-    /// # Errors
-    /// The machine failed; the process must stop.
-    pub fn checkpoint(&self) -> Result<(), Fatal> {
-        self.connection.checkpoint_passive().map_err(|error| Fatal::sqlite("checkpointing", &error))
+        self.tidy_up_within_entry()
     }
 
     /// Ends the open transaction, if it is still there.

@@ -237,7 +237,7 @@ fn entry_to_skip(
 fn start(
     mut wal: Wal,
     found: raft::wal::Recovered,
-    writer: Writer,
+    mut writer: Writer,
     options: NodeOptions,
     path: &Path,
     skip: Option<LogId>,
@@ -272,6 +272,7 @@ fn start(
             ..ReaderOptions::default()
         },
     ));
+    writer.attach_readers(Arc::clone(&readers));
     let bounds = LogBounds {
         purged_to: found.first,
         bytes: wal.segments_bytes(),
