@@ -257,3 +257,36 @@ fn an_endless_write_holds_up_no_stop_and_can_be_skipped() {
     assert_eq!(node.terminate().code, Some(0));
     assert_eq!(launch.start().number("SELECT count(*) FROM t"), 1);
 }
+
+/// The largest replay there can be: the log as long as it may get, and a database that has nothing of it.
+#[test]
+fn the_replay_of_a_long_log_takes_little_memory() {
+    const VALUE_BYTES: usize = 500_000;
+    const VALUES: usize = 110;
+    const RSS_BYTES_MAX: u64 = 48 << 20;
+    let dir = TempDir::new("replay-memory");
+    let data = dir.path().join("data");
+    let launch = Launch::new(&data, &["-raft-snap=1000000", "-raft-snap-wal-size=0"]);
+    let mut node = launch.start();
+    node.execute(r#"["CREATE TABLE t(n INTEGER PRIMARY KEY, x TEXT)"]"#);
+    let mut client = node.client();
+    for n in 0..VALUES {
+        let body = format!(r#"[["INSERT INTO t VALUES(?,?)",{n},"{}"]]"#, "x".repeat(VALUE_BYTES));
+        assert!(client.post("/db/execute", &body).expect("an answer").text().contains("rows_affected"));
+    }
+    node.kill9();
+    // The log still begins at its first entry, so that the database is made anew from it.
+    for file in ["db.sqlite", "db.sqlite-wal", "db.sqlite-shm"] {
+        std::fs::remove_file(data.join(file)).expect("the file was there");
+    }
+    let node = launch.start();
+    let peak = node.usage().peak_rss_bytes;
+    assert_eq!(node.number("SELECT sum(length(x)) FROM t"), (VALUE_BYTES * VALUES) as i64);
+    println!(
+        "{} MB of log replayed in {:?}, at most {} MB",
+        (VALUES * VALUE_BYTES) >> 20,
+        node.ready_after,
+        peak >> 20
+    );
+    assert!(peak < RSS_BYTES_MAX, "the replay took {} MB", peak >> 20);
+}

@@ -243,7 +243,7 @@ pub const FLAGS: &[Flag] = &[
         "How long a queued write may wait for others; 0 means until the batch is full."),
     row("write-queue-tx", Bool(false), Queue, Active, "Write each batch of queued writes as one transaction."),
     ours("write-steps-max", Uint(10_000_000_000), Sqlite,
-        "Most steps of SQLite's virtual machine that the statements of one write may take together, also when the client names no db_timeout; 0 means no limit."),
+        "Most steps of SQLite's virtual machine for one write, also when the client names no db_timeout; 0 means no limit."),
 ];
 
 /// Looks a flag up by its name without dashes; gives its place in [`FLAGS`].
