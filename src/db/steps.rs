@@ -50,10 +50,14 @@ pub(super) fn calibrate(connection: &Connection) -> Result<(), Fatal> {
     let mut statement = statement.expect("SQL of our own is not empty");
     DEPTHS.set((usize::MAX, 0));
     connection.set_progress_handler(1, note_depth);
-    let mut run = || Ok(while statement.step_watched()? == Step::Row {});
-    let ran = run();
+    let last = loop {
+        match statement.step_watched() {
+            Ok(Step::Row) => {}
+            last => break last,
+        }
+    };
     connection.remove_progress_handler();
-    ran.map_err(failed)?;
+    last.map_err(failed)?;
     match DEPTHS.get() {
         (least, greatest) if least == greatest => {
             OWN_DEPTH.get_or_init(|| least);
