@@ -37,7 +37,8 @@
 //! | `wal` | `node::wal_thread::WalThread` | the log files | its inbox, the disk |
 //! | `applier` | `node::applier_thread::ApplierThread` | the read-write SQLite connection | its inbox, the disk |
 //! | `queue` | `queue::thread::QueueThread` | the batch of queued writes | its inbox, its answer |
-//! | `maintenance` | `node::maintenance` | the times of VACUUM and optimize | the clock, its answer |
+//! | `maintenance` | `node::maintenance` | the times of VACUUM and optimize; idle read connections | the clock, its answer |
+//! | `stop` | `server` | nothing; ends a stop that takes too long | the clock |
 //!
 //! A panic on `raft`, `wal`, `applier` or `queue` aborts the process; a failed write or sync of the log or the database
 //! ends it with a message.

@@ -8,12 +8,14 @@ use crate::http::engine::{Engine, EngineConfig};
 use crate::http::front::Front;
 use crate::node::{Maintenance, MaintenanceOptions, Node, NodeOptions};
 use crate::queue::{QueueHandle, QueueOptions};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use raft::Index;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Between two tries to take a port that a process before us may not have given up yet.
@@ -22,6 +24,10 @@ const BIND_RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// Stands for "no limit" where a limit is wanted: ten years.
 const READ_TIMEOUT_NONE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How long the rest of a stop may take, after the time for requests: queued writes, the last entries, the files. What is
+/// not done by then is done by the next start.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Runs a node until a signal stops it. Returns the exit status: 0 after a graceful stop, 1 when it could not start.
 pub fn run(config: Config, launch: Launch) -> i32 {
@@ -60,6 +66,7 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
     let coordinator = Arc::new(Coordinator::new(Settings {
         data_dir: config.data_dir.clone(),
         read_timeout: config.db.read_timeout.unwrap_or(READ_TIMEOUT_NONE),
+        write_steps_max: config.db.write_steps_max,
     }));
     let front = Arc::new(Front::new(Arc::clone(&coordinator) as _, Arc::new(config.clone()), launch.clone()));
     let engine =
@@ -93,6 +100,7 @@ impl Server {
 
     /// No new requests; those under way finish; queued writes are written; then the log and the database close.
     fn stop(self, config: &Config) {
+        let _watch = self.watch_stop(config.http.shutdown_timeout + CLOSE_TIME_MAX);
         self.queue.hurry();
         let cut = self.engine.stop(config.http.shutdown_timeout);
         if cut > 0 {
@@ -103,6 +111,31 @@ impl Server {
         self.maintenance.stop();
         self.node.stop();
         log::info!(target: "store", "store closed with node ID {}, listening on {}", config.node_id, config.raft.addr);
+    }
+}
+
+impl Server {
+    /// Ends the process when a stop takes longer than `limit`: the applier may be deep in a statement, which nothing may
+    /// interrupt. Dropping what this returns calls it off.
+    fn watch_stop(&self, limit: Duration) -> Option<Sender<()>> {
+        let node = self.node.handle();
+        let (done_tx, done_rx) = bounded::<()>(1);
+        let watch = Builder::new().name("stop".into()).stack_size(128 * 1024).spawn(move || {
+            if done_rx.recv_timeout(limit) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            let next = node.shared().applied.get().next();
+            log::warn!(
+                target: "rqlited",
+                "the stop is not done after {limit:?}: ending the process while entry {next} or a later one is being \
+                 applied. Nothing acknowledged is lost: SQLite undoes what is unfinished, and the next start applies it \
+                 from the log"
+            );
+            log::logger().flush();
+            std::process::exit(0)
+        });
+        // Without a thread to be had the stop goes on unwatched.
+        watch.is_ok().then_some(done_tx)
     }
 }
 
@@ -161,6 +194,7 @@ fn node_options(config: &Config) -> NodeOptions {
         apply_timeout: config.raft.apply_timeout,
         timing: config.timing,
         snapshot: config.snapshot,
+        skip_entry: config.raft.skip_entry.map(Index),
     }
 }
 

@@ -194,3 +194,99 @@ fn large_writes_are_answered_and_survive() {
         [1, 8, 10, 15].iter().flat_map(|m| vec![vec![(*m).into(), (*m << 20).into()]; COPIES]).collect();
     assert_eq!(sizes, expected);
 }
+
+fn raft_status(node: &Node, key: &str) -> u64 {
+    let reply = node.client().get(&format!("/status?key=store.raft.{key}")).expect("an answer");
+    reply.text().trim().parse().unwrap_or_else(|_| panic!("{key}: {}", reply.text()))
+}
+
+/// Without a limit a write can be without end. It must not keep the node from stopping, and the operator gets rid of it.
+#[test]
+fn an_endless_write_holds_up_no_stop_and_can_be_skipped() {
+    let dir = TempDir::new("endless");
+    let data = dir.path().join("data");
+    let flags = ["-write-steps-max=0", "-http-shutdown-timeout=500ms"];
+    let launch = Launch::new(&data, &flags);
+    let mut node = launch.start();
+    node.execute(r#"["CREATE TABLE t(n)"]"#);
+    let (mut client, mut other) = (node.client(), node.client());
+    let endless = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c) INSERT INTO t SELECT sum(n) FROM c";
+    let endless = std::thread::spawn(move || client.post("/db/execute", &format!("[\"{endless}\"]")));
+    poll("the endless write is under way", Duration::from_secs(20), || {
+        (raft_status(&node, "fsm_pending") > 0).then_some(())
+    });
+    let entry = raft_status(&node, "applied_index") + 1;
+    // Behind it, acknowledged by nobody, and in the log all the same.
+    let behind = std::thread::spawn(move || other.post("/db/execute", r#"["INSERT INTO t VALUES(7)"]"#));
+    poll("the write behind it is in the log", Duration::from_secs(20), || {
+        (raft_status(&node, "fsm_pending") > 1).then_some(())
+    });
+    let began = Instant::now();
+    let exit = node.terminate();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!(began.elapsed() < Duration::from_secs(15), "the stop took {:?}", began.elapsed());
+    assert!(exit.log.contains(&format!("while entry {entry} or")), "the log does not say why:\n{}", exit.log);
+    for thread in [endless, behind] {
+        let answer = thread.join().expect("no panic");
+        assert!(!answer.is_ok_and(|r| r.text().contains("rows_affected")), "nothing was acknowledged");
+    }
+
+    // The replay comes to it again; the second stop is no slower.
+    let mut node = launch.spawn();
+    poll("the replay", Duration::from_secs(20), || {
+        let reply = node.client().get("/status?key=store.raft.fsm_pending").ok()?;
+        (reply.text().trim().parse().unwrap_or(0) > 0).then_some(())
+    });
+    node.kill9();
+
+    for (index, why) in [(1, "no effect"), (entry + 1000, "no such entry")] {
+        let flag = format!("-skip-entry={index}");
+        let mut node = Launch::new(&data, &[&flag, flags[0], flags[1]]).spawn();
+        if index == 1 {
+            poll(why, Duration::from_secs(20), || node.log().contains(why).then_some(()));
+            node.kill9();
+        } else {
+            let exit = node.wait_exit();
+            assert!(exit.code == Some(1) && exit.log.contains(why), "{exit:?}");
+        }
+    }
+
+    let mut node = Launch::new(&data, &[&format!("-skip-entry={entry}"), flags[0]]).start();
+    assert_eq!(node.number("SELECT n FROM t"), 7, "what was behind it is applied");
+    assert!(node.log().contains(&format!("{entry} was not applied but failed")), "{}", node.log());
+    assert_eq!(node.terminate().code, Some(0));
+    assert_eq!(launch.start().number("SELECT count(*) FROM t"), 1);
+}
+
+/// The largest replay there can be: the log as long as it may get, and a database that has nothing of it.
+#[test]
+fn the_replay_of_a_long_log_takes_little_memory() {
+    const VALUE_BYTES: usize = 500_000;
+    const VALUES: usize = 110;
+    const RSS_BYTES_MAX: u64 = 48 << 20;
+    let dir = TempDir::new("replay-memory");
+    let data = dir.path().join("data");
+    let launch = Launch::new(&data, &["-raft-snap=1000000", "-raft-snap-wal-size=0"]);
+    let mut node = launch.start();
+    node.execute(r#"["CREATE TABLE t(n INTEGER PRIMARY KEY, x TEXT)"]"#);
+    let mut client = node.client();
+    for n in 0..VALUES {
+        let body = format!(r#"[["INSERT INTO t VALUES(?,?)",{n},"{}"]]"#, "x".repeat(VALUE_BYTES));
+        assert!(client.post("/db/execute", &body).expect("an answer").text().contains("rows_affected"));
+    }
+    node.kill9();
+    // The log still begins at its first entry, so that the database is made anew from it.
+    for file in ["db.sqlite", "db.sqlite-wal", "db.sqlite-shm"] {
+        std::fs::remove_file(data.join(file)).expect("the file was there");
+    }
+    let node = launch.start();
+    let peak = node.usage().peak_rss_bytes;
+    assert_eq!(node.number("SELECT sum(length(x)) FROM t"), (VALUE_BYTES * VALUES) as i64);
+    println!(
+        "{} MB of log replayed in {:?}, at most {} MB",
+        (VALUES * VALUE_BYTES) >> 20,
+        node.ready_after,
+        peak >> 20
+    );
+    assert!(peak < RSS_BYTES_MAX, "the replay took {} MB", peak >> 20);
+}

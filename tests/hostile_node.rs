@@ -354,3 +354,37 @@ fn hostile_requests_all_at_once() {
     }
     siege.lift_below(RSS_BYTES_MAX, HONEST_MAX);
 }
+
+/// No client names a `db_timeout` here: the server's own limit is in the log entry, so that it also ends the replay.
+#[test]
+fn an_endless_write_ends_by_itself_also_when_it_is_replayed() {
+    const ROUND: &str = r#"["INSERT INTO t(x) VALUES('after')"]"#;
+    let flags = ["-write-steps-max=30000000"];
+    let siege = Siege::lay("endless-write", &flags);
+    let body = format!("[\"INSERT INTO t(x) {}\"]", ENDLESS.replace("sum(n)", "n"));
+    siege.node.execute(r#"["CREATE VIRTUAL TABLE f USING fts5(x)"]"#);
+    for sql in [body.clone(), body.replace("INTO t(x)", "INTO f(x)")] {
+        for path in ["/db/execute", "/db/execute?transaction", "/db/request"] {
+            let reply = siege.client().post(path, &sql).expect("an answer");
+            assert!(reply.text().contains("timeout"), "{path} {sql}: {}", reply.text());
+            siege.node.execute(ROUND);
+        }
+    }
+    // Queued, nobody waits for it; the stop does.
+    let reply = siege.client().post("/db/execute?queue", &body).expect("an answer");
+    assert_eq!(reply.status, 200);
+    siege.lift_below(RSS_BYTES_MAX, Duration::from_secs(15));
+
+    let dir = TempDir::new("endless-replay");
+    let mut node = Node::start(&dir.path().join("data"), &flags);
+    node.execute(r#"["CREATE TABLE t(x)"]"#);
+    let mut client = node.client();
+    let killed = std::thread::spawn(move || client.post("/db/execute", &body));
+    let status = || node.client().get("/status?key=store.raft.fsm_pending").expect("an answer").text();
+    poll("the endless write is under way", Duration::from_secs(20), || (status().trim() == "1").then_some(()));
+    node.kill9();
+    let _ = killed.join();
+    let node = node.launch().start();
+    node.execute(ROUND);
+    assert_eq!(node.number("SELECT count(*) FROM t"), 1);
+}

@@ -15,6 +15,7 @@ pub mod disk;
 pub mod effects;
 mod election;
 mod follower;
+mod handover;
 mod ledger;
 pub mod membership;
 pub mod message;

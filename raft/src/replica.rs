@@ -13,11 +13,12 @@
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, INDEX_MAX, Incarnation, TERM_MAX};
 use crate::effects::{Alarm, Append, Effects, LogRange, RoleChange, RoleKind};
+use crate::handover::Handover;
 use crate::ledger::Ledger;
 use crate::membership::{Membership, MembershipError, MembershipHistory};
 use crate::message::{Envelope, Message};
 use crate::role::{Following, Role};
-use crate::tail::Tail;
+use crate::tail::{Tail, entry_bytes};
 use crate::{Entry, EntryKind, HardState, Index, LogId, NodeId, Term};
 use std::fmt;
 use std::sync::Arc;
@@ -197,17 +198,6 @@ pub struct Replica {
     pub(crate) out: Outbox,
 }
 
-/// Committed entries on their way to the state machine.
-#[derive(Debug)]
-pub(crate) struct Handover {
-    pub(crate) handed: Index,
-    pub(crate) applied: Index,
-    /// A snapshot that the state machine is taking over; nothing is handed over meanwhile.
-    pub(crate) installing: Option<LogId>,
-    /// Up to here the state machine was filled by a snapshot, which is durable by itself.
-    pub(crate) installed: Index,
-}
-
 /// Effects under construction, and messages that wait for the disk.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -263,7 +253,7 @@ impl Replica {
             clock,
             // Applied entries are committed; what else was committed is learnt again from the leader.
             commit: applied,
-            handover: Handover { handed: applied, applied, installing: None, installed: applied },
+            handover: Handover::new(applied),
             ledger,
             out: Outbox::default(),
         })
@@ -408,8 +398,7 @@ impl Replica {
     /// # Panics
     /// It cannot have: the entry was never handed over.
     pub fn applied(&mut self, index: Index) {
-        assert!(index <= self.handover.handed, "only what was handed over can be applied");
-        self.handover.applied = self.handover.applied.max(index);
+        self.handover.apply(index);
         self.release_memory();
     }
 
@@ -459,21 +448,22 @@ impl Replica {
         if first < in_memory {
             let last = goal.min(Index(in_memory.0 - 1));
             self.out.effects.committed_in_log = Some(LogRange { first, last });
-            self.handover.handed = last;
+            self.handover.hand_in_log(last);
             first = last.next();
         }
         if first > goal {
             return;
         }
-        let waiting = self.log.bytes_between(self.handover.applied, self.handover.handed);
-        let room = self.config.limits.unapplied_bytes_max.saturating_sub(waiting);
+        let room = self.config.limits.unapplied_bytes_max.saturating_sub(self.handover.unapplied_bytes());
         if room == 0 {
             // The rest follows when the state machine reports what it has applied.
             return;
         }
         let last = self.log.last_within(first, room).min(goal);
-        self.out.effects.committed.extend(self.log.range(first, last).cloned());
-        self.handover.handed = last;
+        for entry in self.log.range(first, last) {
+            self.handover.hand(entry.id.index, entry_bytes(entry));
+            self.out.effects.committed.push(entry.clone());
+        }
     }
 
     /// Entries that are on disk need not be in memory; without peers nobody will ask for those already handed over.

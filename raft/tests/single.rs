@@ -302,3 +302,40 @@ fn a_cluster_is_founded_only_once_and_by_a_voter_of_it() {
     let mut replica = Replica::new(other_life, Recovered::default()).unwrap();
     assert_eq!(replica.bootstrap(alone()), Err(BootstrapError::NotVoter));
 }
+
+/// The state machine's inbox is bounded by what it has not applied, also where nobody else needs the entries, so that the
+/// log's tail lets go of them as soon as they are handed over.
+#[test]
+fn a_slow_state_machine_of_a_node_alone_is_handed_no_more_than_its_bound() {
+    const UNAPPLIED_MAX: u64 = 200_000;
+    const ENTRY_BYTES: u64 = 1000;
+    let mut config = config();
+    config.limits.unapplied_bytes_max = UNAPPLIED_MAX;
+    let mut disk = Disk::default();
+    let mut replica = Replica::new(config, Recovered::default()).unwrap();
+    replica.bootstrap(alone()).unwrap();
+    replica.tick(0);
+    let mut handed = settle(&mut replica, &mut disk);
+    replica.applied(replica.handed_over());
+    let (mut applied, mut most) = (replica.handed_over(), 0);
+    for n in 0..2000u64 {
+        replica.propose(vec![0; ENTRY_BYTES as usize].into()).unwrap();
+        handed.extend(settle(&mut replica, &mut disk));
+        let waiting = replica.handed_over().0 - applied.0;
+        most = most.max(waiting * ENTRY_BYTES);
+        assert!(most <= UNAPPLIED_MAX + ENTRY_BYTES, "{most} bytes wait for the state machine");
+        if n % 3 == 0 && replica.handed_over() > applied {
+            applied = applied.next();
+            replica.applied(applied);
+        }
+    }
+    assert!(most > UNAPPLIED_MAX / 2, "the bound was not reached: {most}");
+    assert!(replica.waits_for_applied());
+    while replica.waits_for_applied() {
+        replica.applied(replica.handed_over());
+        handed.extend(settle(&mut replica, &mut disk));
+    }
+    let indexes: Vec<u64> = handed.iter().map(|e| e.id.index.0).collect();
+    assert_eq!(indexes, (1..=indexes.len() as u64).collect::<Vec<_>>(), "each once, in order");
+    assert!(indexes.len() > 2000);
+}

@@ -233,6 +233,8 @@ pub const FLAGS: &[Flag] = &[
     row("raft-snap-wal-size", Uint(4 * MIB), Raft, Active,
         "Bytes of log entries since the last compaction of the log that call for the next; 0 turns this trigger off."),
     ours("raft-wal-segment-size", Uint(4 * MIB), Raft, "Size of one file of the Raft log in bytes."),
+    ours("skip-entry", Uint(0), Raft,
+        "Index of a log entry that ends the node whenever it is applied: it fails instead, once. To be given to every node of a cluster."),
     row("trace-profile", Text(""), General, GO_PROFILE, "Path of an execution trace to write."),
     row("version", Bool(false), General, Active, "Print the version and exit."),
     row("write-queue-batch-size", Int(128), Queue, Active, "Number of waiting queued writes that are written at once."),
@@ -240,6 +242,8 @@ pub const FLAGS: &[Flag] = &[
     row("write-queue-timeout", Duration(50 * MS), Queue, Active,
         "How long a queued write may wait for others; 0 means until the batch is full."),
     row("write-queue-tx", Bool(false), Queue, Active, "Write each batch of queued writes as one transaction."),
+    ours("write-steps-max", Uint(10_000_000_000), Sqlite,
+        "Most steps of SQLite's virtual machine for one write, also when the client names no db_timeout; 0 means no limit."),
 ];
 
 /// Looks a flag up by its name without dashes; gives its place in [`FLAGS`].
@@ -281,7 +285,9 @@ mod tests {
                 "http-max-conns",
                 "http-shutdown-timeout",
                 "http-workers",
-                "raft-wal-segment-size"
+                "raft-wal-segment-size",
+                "skip-entry",
+                "write-steps-max"
             ]
         );
         assert_eq!(FLAGS.len() - ours.len(), 68);

@@ -70,6 +70,8 @@ pub struct RaftConfig {
     pub log_level_text: String,
     /// Size of one file of the log in bytes.
     pub wal_segment_bytes: u64,
+    /// Index of a log entry that is to fail instead of being applied.
+    pub skip_entry: Option<u64>,
     /// How long a write may wait for its place in the log's queue.
     pub apply_timeout: Duration,
     /// Hand leadership over before a graceful stop.
@@ -118,6 +120,8 @@ pub struct DbConfig {
     pub result_bytes_max: u64,
     /// Time limit of any read; None means no limit.
     pub read_timeout: Option<Duration>,
+    /// Most steps of SQLite's virtual machine for one write; None means no limit.
+    pub write_steps_max: Option<u64>,
 }
 
 /// Queued writes.
@@ -164,6 +168,7 @@ impl Config {
                 auto_optimize_interval: interval(raw, "auto-optimize-int"),
                 result_bytes_max: raw.uint("db-max-result-size"),
                 read_timeout: interval(raw, "db-read-timeout"),
+                write_steps_max: unless_zero(raw.uint("write-steps-max")),
             },
             queue: QueueConfig {
                 capacity: count(raw, "write-queue-capacity"),
@@ -216,6 +221,7 @@ impl RaftConfig {
             },
             log_level_text: level_text,
             wal_segment_bytes: raw.uint("raft-wal-segment-size"),
+            skip_entry: unless_zero(raw.uint("skip-entry")),
             apply_timeout: duration(raw.duration_ns("raft-apply-timeout")),
             shutdown_stepdown: raw.bool("raft-shutdown-stepdown"),
             cluster_remove_shutdown: raw.bool("raft-cluster-remove-shutdown"),

@@ -2,11 +2,15 @@
 
 use super::{Coordinator, Error};
 use crate::node::handle::SnapshotDone;
+use crossbeam_channel::RecvTimeoutError;
 use std::time::Duration;
+
+/// How long a snapshot may take. It waits its turn behind what is being applied.
+const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(120);
 
 impl Coordinator {
     /// `POST /snapshot`: makes everything applied durable in the database file and drops the log before it, but for
-    /// `trailing_logs` entries (0 = the configured number). `Ok(false)`: nothing new. Blocks the calling worker.
+    /// `trailing_logs` entries (0 = the configured number). `Ok(false)`: nothing new. Blocks the calling worker, within a deadline.
     pub fn snapshot(&self, trailing_logs: u64) -> Result<bool, Error> {
         let (done_tx, done_rx) = crossbeam_channel::bounded(1);
         let trailing = (trailing_logs > 0).then_some(trailing_logs);
@@ -14,7 +18,14 @@ impl Coordinator {
             let _ = done_tx.send(result);
         });
         self.node()?.snapshot(trailing, done);
-        done_rx.recv().map_err(|_| Error::Request("the node is stopping".into()))?.map_err(Error::from)
+        match done_rx.recv_timeout(SNAPSHOT_TIME_MAX) {
+            Ok(result) => result.map_err(Error::from),
+            Err(RecvTimeoutError::Timeout) => {
+                let text = format!("the snapshot is not done after {SNAPSHOT_TIME_MAX:?}; it goes on");
+                Err(Error::Request(text))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Error::Request("the node is stopping".into())),
+        }
     }
 
     /// Hands leadership to `target`, or to any voter. Without `wait` the hand-over is only started.

@@ -33,6 +33,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Every read ends by then, so that no snapshot is held for ever.
     pub read_timeout: Duration,
+    /// Every write ends by then, so that none can hold up all others for ever. `None`: no limit.
+    pub write_steps_max: Option<u64>,
 }
 
 /// See the module. Shared as `Arc<Coordinator>`; answers from the first second, before the store is open.

@@ -36,7 +36,7 @@ impl Coordinator {
             Ok(node) => node,
             Err(error) => return done(Err(error)),
         };
-        request.vm_steps_max = vm_steps(options.db_timeout);
+        request.vm_steps_max = vm_steps(options.db_timeout, self.settings.write_steps_max);
         node.propose(action(request), answer(done));
     }
 }
@@ -51,11 +51,29 @@ fn answer(done: WriteDone) -> ApplyDone {
     })
 }
 
-/// 0 means no limit, as in the flag's grammar: zero or negative.
-fn vm_steps(db_timeout: Duration) -> u64 {
+/// What the log entry says: the client's limit within the server's; 0 where there is neither. A `db_timeout` of zero is none.
+fn vm_steps(db_timeout: Duration, steps_max: Option<u64>) -> u64 {
     if db_timeout.is_zero() {
-        return 0;
+        return steps_max.unwrap_or(0);
     }
     let steps = db_timeout.as_micros() * u128::from(VM_STEPS_PER_MS) / 1000;
-    u64::try_from(steps).unwrap_or(u64::MAX).max(1)
+    u64::try_from(steps).unwrap_or(u64::MAX).clamp(1, steps_max.unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_write_has_a_limit_and_a_clients_own_never_exceeds_it() {
+        const MAX: u64 = 1_000_000;
+        let ms = Duration::from_millis;
+        assert_eq!(vm_steps(Duration::ZERO, Some(MAX)), MAX);
+        assert_eq!(vm_steps(ms(1), Some(MAX)), VM_STEPS_PER_MS);
+        assert_eq!(vm_steps(ms(3_600_000), Some(MAX)), MAX);
+        assert_eq!(vm_steps(Duration::MAX, Some(MAX)), MAX);
+        assert_eq!(vm_steps(Duration::from_nanos(1), Some(MAX)), 1);
+        assert_eq!(vm_steps(Duration::ZERO, None), 0);
+        assert_eq!(vm_steps(ms(2), None), 2 * VM_STEPS_PER_MS);
+    }
 }

@@ -36,6 +36,7 @@ pub struct Outcome {
 }
 
 pub(super) const TEXT_FOREIGN_KEY: &str = "FOREIGN KEY constraint failed";
+const TEXT_SKIPPED: &str = "the operator had this entry skipped";
 
 /// One entry under way.
 pub(super) struct Run<'a> {
@@ -227,6 +228,33 @@ impl Writer {
         Ok(outcome)
     }
 
+    /// Passes over an entry as the operator wants it (`-skip-entry`): it fails, nothing of it is run, and the applied
+    /// index moves on. Of an entry that ran alone, the statements that were committed before it stopped the node remain.
+    ///
+    /// # Errors
+    /// The machine failed, or the entry does not follow; the process must stop.
+    pub fn skip(&mut self, id: LogId, unix_time_us: Option<i64>) -> Result<Outcome, Fatal> {
+        if id.index != self.record.applied.index.next() || id.term < self.record.applied.term {
+            return Err(Fatal::new(format!("entry {id} does not follow {}", self.record.applied)));
+        }
+        run(&mut self.own.begin, "beginning a transaction")?;
+        if let Some(time_us) = unix_time_us {
+            self.note_time(time_us);
+        }
+        self.record.changed = id.index;
+        self.record.applied = id;
+        self.record.progress = Progress::default();
+        self.commit("skipping an entry")?;
+        Ok(Outcome { results: Vec::new(), request_error: Some(TEXT_SKIPPED.to_owned()) })
+    }
+
+    fn note_time(&mut self, unix_time_us: i64) {
+        self.record.time_us = self.record.time_us.max(unix_time_us);
+        if self.record.created_us == 0 {
+            self.record.created_us = self.record.time_us;
+        }
+    }
+
     /// A request without `transaction`, each statement in a transaction of its own. Leaves a fresh one open.
     fn run_alone(&mut self, entry: &mut Run<'_>) -> Result<Outcome, Fatal> {
         let (outcome, _) = self.run_strings(entry)?.expect("checked in run_strings");
@@ -251,10 +279,7 @@ impl Writer {
 
     /// Sets clock and connection state to what an entry may know.
     fn begin_entry(&mut self, command: &Command, progress: Progress) -> Result<(), Fatal> {
-        self.record.time_us = self.record.time_us.max(command.unix_time_us);
-        if self.record.created_us == 0 {
-            self.record.created_us = self.record.time_us;
-        }
+        self.note_time(command.unix_time_us);
         let resumed = progress.statements > 0;
         self.connection.set_last_insert_rowid(if resumed { progress.last_insert_rowid } else { NO_ROWID });
         context::with(|c| {

@@ -167,12 +167,8 @@ fn table(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let name = request.first.unwrap_or("");
     if request.action == code::SQLITE_READ {
         notice(c, |n| n.reads = true);
-    }
-    if c.names.borrow().is_virtual(name) {
-        match request.action {
-            code::SQLITE_READ => notice(c, |n| n.reads_virtual = true),
-            _ => notice(c, |n| n.writes_virtual = true),
-        }
+    } else if c.names.borrow().is_virtual(name) {
+        notice(c, |n| n.writes_virtual = true);
     }
     // Nearly all names are told apart by their first letter.
     match name.as_bytes().first().map(u8::to_ascii_lowercase) {

@@ -31,8 +31,6 @@ pub struct Noticed {
     /// A column is read; the clock is asked.
     pub reads: bool,
     pub asks_clock: bool,
-    /// A virtual table is read.
-    pub reads_virtual: bool,
     /// A virtual table is created, written or dropped.
     pub writes_virtual: bool,
     /// A table is created; something is selected. Both: CREATE TABLE AS SELECT.
@@ -47,7 +45,6 @@ impl Noticed {
         defer_foreign_keys: false,
         reads: false,
         asks_clock: false,
-        reads_virtual: false,
         writes_virtual: false,
         creates_table: false,
         selects: false,
@@ -75,6 +72,8 @@ pub struct Context {
     pub wal_pages: Cell<u32>,
     /// VM steps that the running statement may still take.
     pub steps_left: Cell<u64>,
+    /// The same for statements that run inside it.
+    pub inner_steps_left: Cell<u64>,
     pub steps_exceeded: Cell<bool>,
     /// See `rowids`: ordinary tables that (may) hold the largest rowid, and a digest of the rowids of other rows that
     /// the running statement wrote into them; 0: none.
@@ -94,6 +93,7 @@ thread_local! {
             total_changes_base: Cell::new(0),
             random: RefCell::new(Random::new([0; 8])),
             steps_left: Cell::new(0),
+            inner_steps_left: Cell::new(0),
             wal_pages: Cell::new(0),
             steps_exceeded: Cell::new(false),
             full_tables: RefCell::new(Vec::new()),

@@ -17,14 +17,11 @@ use super::rowids;
 use super::shadow;
 use super::sqlite::memory::Budget;
 use super::sqlite::{Cached, Connection, Error, Script, Statement, Step, code};
+use super::steps::{Limit, STEPS_PER_PORTION};
 use super::tokens::{self, Leading};
 use super::writer::{Meta, Writer, run, try_run};
 use crate::command::{self, Column, StatementResult, Value, ValueRef};
 use std::time::Instant;
-
-/// The progress handler counts in portions of this many VM steps. Each statement that begins counts as one portion as
-/// well, so that a long list of trivial statements uses up the budget of its request.
-const STEPS_PER_PORTION: u64 = 100;
 
 const TEXT_WRITE_TIMEOUT: &str = "execute timeout";
 const TEXT_MEMORY: &str = "the statement needs too much memory";
@@ -84,7 +81,7 @@ impl Writer {
         let mut any = false;
         let mut rows = None;
         loop {
-            let mut cached = match self.next_statement(entry, &mut script) {
+            let mut cached = match self.next_statement(&mut script) {
                 Ok(Some(cached)) => cached,
                 Ok(None) => break,
                 Err(error) => return Ok(failed(self.sql_error(entry, error)?, false)),
@@ -129,7 +126,7 @@ impl Writer {
     }
 
     /// Takes the next statement from the script, with the authorizer watching.
-    fn next_statement(&mut self, entry: &Run<'_>, script: &mut Script<'_>) -> Result<Option<Cached<Meta>>, Error> {
+    fn next_statement(&mut self, script: &mut Script<'_>) -> Result<Option<Cached<Meta>>, Error> {
         let leading = tokens::leading(script.rest());
         let _as = As::new(Authority::Client);
         let _budget = Budget::begin();
@@ -137,9 +134,7 @@ impl Writer {
             c.refusal.set(None);
             c.noticed.set(Noticed::NOTHING);
         });
-        let limited = entry.request.vm_steps_max > 0;
-        let cache = if limited { &mut self.uncached } else { &mut self.cache };
-        cache.next(&self.connection, script, |statement| describe(statement, leading))
+        self.cache.next(&self.connection, script, |statement| describe(statement, leading))
     }
 
     /// Runs one statement to its end, in the way that the entry's mode asks for.
@@ -351,7 +346,7 @@ impl Writer {
                 self.touch()?;
             }
         }
-        let limited = self.limit_steps(entry, cached);
+        let limit = self.limit_steps(entry, cached);
         let stepped = {
             let _as = As::new(match meta.leading {
                 Leading::Vacuum => Authority::Vacuum,
@@ -367,10 +362,10 @@ impl Writer {
             step_through(&mut cached.statement, entry, meta)
         };
         cached.statement.reset();
+        // Each statement that begins counts as a portion, so that a long list of trivial ones uses up the budget as well.
         entry.steps_used = entry.steps_used.saturating_add(STEPS_PER_PORTION);
-        if limited {
-            self.connection.remove_progress_handler();
-            entry.steps_used = entry.request.vm_steps_max - context::with(|c| c.steps_left.get());
+        if let Some(limit) = limit {
+            entry.steps_used = entry.steps_used.saturating_add(limit.end(&self.connection));
         }
         if meta.ddl {
             self.schema_changed = true;
@@ -398,6 +393,10 @@ impl Writer {
                 self.forget_deferral()?;
             }
         }
+        // Inside a batch it may have been given less than it has.
+        if limit.is_some() && context::with(|c| c.steps_exceeded.get()) {
+            return Ok(if entry.alone { out_of_steps(entry, meta) } else { Ran::NeedsAlone });
+        }
         match mended {
             Ok(()) => self.judge(entry, meta, stepped),
             Err(error) => Ok(Ran::Failed { text: self.sql_error(entry, error)?, is_read: false, undo: true }),
@@ -420,10 +419,6 @@ impl Writer {
             Ok(Stepped::TooLarge) => {
                 let text = format!("the result is larger than {ENTRY_RESULT_BYTES_MAX} bytes");
                 Ok(Ran::Failed { text, is_read, undo: !meta.readonly })
-            }
-            Err(error) if error.primary() == code::SQLITE_INTERRUPT && context::with(|c| c.steps_exceeded.get()) => {
-                let text = if meta.readonly { TEXT_READ_TIMEOUT } else { TEXT_WRITE_TIMEOUT };
-                Ok(Ran::Failed { text: text.to_owned(), is_read, undo: false })
             }
             // The batch's transaction may be gone with it.
             Err(error) if ends_transactions(&error) && !is_machine_failure(&error) && !entry.alone => {
@@ -449,21 +444,16 @@ impl Writer {
         })
     }
 
-    /// Sets what is left of the entry's step budget. Statements on virtual tables have none: what these do inside depends on
-    /// what they remember, so that counting would not come out the same everywhere.
-    fn limit_steps(&mut self, entry: &Run<'_>, cached: &Cached<Meta>) -> bool {
+    /// Sets what is left of the entry's step budget. VACUUM has none: it takes as long as the database is large.
+    fn limit_steps(&mut self, entry: &Run<'_>, cached: &mut Cached<Meta>) -> Option<Limit> {
         let steps_max = entry.request.vm_steps_max;
-        let noticed = cached.meta.noticed;
-        let uses_virtual = noticed.reads_virtual || noticed.writes_virtual;
-        if steps_max == 0 || cached.meta.leading == Leading::Vacuum || uses_virtual {
-            return false;
+        if steps_max == 0 || cached.meta.leading == Leading::Vacuum {
+            return None;
         }
-        context::with(|c| {
-            c.steps_left.set(steps_max.saturating_sub(entry.steps_used).saturating_sub(STEPS_PER_PORTION));
-            c.steps_exceeded.set(false);
-        });
-        self.connection.set_progress_handler(STEPS_PER_PORTION as i32, count_steps);
-        true
+        let left = steps_max.saturating_sub(entry.steps_used).saturating_sub(STEPS_PER_PORTION);
+        let limit = if entry.alone { Limit::alone(left) } else { Limit::in_batch(left, entry.steps_used) };
+        limit.begin(&self.connection, &mut cached.statement);
+        Some(limit)
     }
 }
 
@@ -505,18 +495,14 @@ fn ends_transactions(error: &Error) -> bool {
     [code::SQLITE_FULL, code::SQLITE_NOMEM].contains(&error.primary())
 }
 
-fn failed(text: String, is_read: bool) -> End {
-    End::Failed(StatementResult::Error { text, is_read })
+/// Whatever became of the statement: a virtual table may have gone on where a statement of its own was ended.
+fn out_of_steps(entry: &Run<'_>, meta: Meta) -> Ran {
+    let text = if meta.readonly { TEXT_READ_TIMEOUT } else { TEXT_WRITE_TIMEOUT };
+    Ran::Failed { text: text.to_owned(), is_read: entry.rows_from_reads && meta.readonly, undo: !meta.readonly }
 }
 
-/// The progress handler.
-fn count_steps() -> bool {
-    context::with(|c| {
-        let left = c.steps_left.get();
-        c.steps_left.set(left.saturating_sub(STEPS_PER_PORTION));
-        c.steps_exceeded.set(left < STEPS_PER_PORTION);
-        left < STEPS_PER_PORTION
-    })
+fn failed(text: String, is_read: bool) -> End {
+    End::Failed(StatementResult::Error { text, is_read })
 }
 
 enum Stepped {
@@ -527,7 +513,7 @@ enum Stepped {
 /// Runs to the end, collecting rows where the entry answers them.
 fn step_through(statement: &mut Statement, entry: &mut Run<'_>, meta: Meta) -> Result<Stepped, Error> {
     let mut collected = None;
-    while statement.step()? == Step::Row {
+    while statement.step_watched()? == Step::Row {
         if !answers_rows(entry, meta) {
             continue;
         }

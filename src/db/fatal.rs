@@ -4,6 +4,7 @@
 
 use super::sqlite::memory::is_budget_exceeded;
 use super::sqlite::{Error, code, disk_failed};
+use raft::Index;
 use std::fmt;
 use std::path::Path;
 
@@ -14,11 +15,13 @@ pub struct Fatal {
     pub text: String,
     /// SQLite's extended result code, where it was SQLite that failed.
     pub sqlite_code: Option<i32>,
+    /// Index of the log entry that was being applied, if it was one.
+    pub entry: Option<u64>,
 }
 
 impl Fatal {
     pub fn new(text: impl Into<String>) -> Fatal {
-        Fatal { text: text.into(), sqlite_code: None }
+        Fatal { text: text.into(), sqlite_code: None, entry: None }
     }
 
     /// Says which file it is about.
@@ -26,24 +29,55 @@ impl Fatal {
         Fatal { text: format!("{}: {}", path.display(), self.text), ..self }
     }
 
+    /// Says which log entry was being applied.
+    pub(super) fn at_entry(self, index: Index) -> Fatal {
+        let text = match self.text.contains(&format!("entry {index}")) {
+            true => self.text,
+            false => format!("applying entry {index}: {}", self.text),
+        };
+        Fatal { text, entry: Some(index.0), ..self }
+    }
+
     /// What the operator should do about it.
-    pub fn advice(&self) -> &'static str {
-        match self.sqlite_code.map(|code| code & 0xff) {
-            Some(code::SQLITE_FULL) => {
-                "free space on its disk, then start the node again: nothing that was acknowledged is lost"
+    pub fn advice(&self) -> String {
+        let (advice, blames_entry) = match (self.sqlite_code, self.sqlite_code.map(|code| code & 0xff)) {
+            (Some(CORRUPT_INDEX), _) => (
+                "an index does not agree with its table: while the node is stopped, run `sqlite3 FILE REINDEX` on the \
+                 file, then start the node again: nothing that was acknowledged is lost",
+                false,
+            ),
+            (_, Some(code::SQLITE_FULL)) => {
+                ("free space on its disk, then start the node again: nothing that was acknowledged is lost", true)
             }
-            Some(code::SQLITE_CORRUPT | code::SQLITE_NOTADB) => {
-                "the file is damaged: restore the whole data directory from a copy"
+            (_, Some(code::SQLITE_CORRUPT | code::SQLITE_NOTADB)) => {
+                ("the file is damaged: restore the whole data directory from a copy", false)
             }
-            Some(code::SQLITE_BUSY) => "another process holds the file: end it, then start the node again",
-            Some(_) => "check its disk, then start the node again: nothing that was acknowledged is lost",
-            None => "start the node again; if it ends the same way, restore the whole data directory from a copy",
+            (_, Some(code::SQLITE_BUSY)) => {
+                ("another process holds the file: end it, then start the node again", false)
+            }
+            (_, Some(code::SQLITE_NOMEM)) => {
+                ("give it more memory, then start the node again: nothing that was acknowledged is lost", true)
+            }
+            (_, Some(code)) if SPEAK_OF_THE_DISK.contains(&code) => {
+                ("check its disk, then start the node again: nothing that was acknowledged is lost", false)
+            }
+            (_, Some(_)) => ("start the node again: nothing that was acknowledged is lost. Please report this", true),
+            (_, None) => {
+                ("start the node again; if it ends the same way, restore the whole data directory from a copy", true)
+            }
+        };
+        match self.entry {
+            Some(entry) if blames_entry => format!(
+                "{advice}; if it ends at entry {entry} each time, start every node of the cluster once with \
+                 -skip-entry {entry}, which lets that entry fail"
+            ),
+            _ => advice.to_owned(),
         }
     }
 
     /// Wraps a failure of SQL of our own.
     pub(super) fn sqlite(doing: &str, error: &Error) -> Fatal {
-        Fatal { text: format!("{doing}: {error}"), sqlite_code: Some(error.code) }
+        Fatal { text: format!("{doing}: {error}"), sqlite_code: Some(error.code), entry: None }
     }
 }
 
@@ -54,6 +88,19 @@ impl fmt::Display for Fatal {
 }
 
 impl std::error::Error for Fatal {}
+
+/// `SQLITE_CORRUPT_INDEX`: the table is sound, and its index can be made anew.
+const CORRUPT_INDEX: i32 = code::SQLITE_CORRUPT | 3 << 8;
+
+/// Codes (without their extension) of a disk or a file system that fails or is set up wrongly.
+const SPEAK_OF_THE_DISK: [i32; 6] = [
+    code::SQLITE_IOERR,
+    code::SQLITE_READONLY,
+    code::SQLITE_CANTOPEN,
+    code::SQLITE_PERM,
+    code::SQLITE_PROTOCOL,
+    code::SQLITE_NOLFS,
+];
 
 /// Wrong content of a virtual table's or of SQLite's own bookkeeping tables, which a client can bring about with SQL:
 /// the same on every node, and no sign of a damaged file.
@@ -93,5 +140,36 @@ pub(super) fn is_machine_failure(error: &Error) -> bool {
         | code::SQLITE_MISUSE
         | code::SQLITE_INTERRUPT => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice(sqlite_code: Option<i32>) -> String {
+        Fatal { text: String::new(), sqlite_code, entry: None }.at_entry(Index(42)).advice()
+    }
+
+    #[test]
+    fn advice_blames_the_disk_only_for_what_disks_do_and_names_the_way_out() {
+        assert_eq!(CORRUPT_INDEX, 779);
+        assert!(advice(Some(CORRUPT_INDEX)).contains("REINDEX"));
+        assert!(advice(Some(code::SQLITE_CORRUPT)).contains("damaged"));
+        for code in [code::SQLITE_IOERR, code::SQLITE_IOERR | 4 << 8, code::SQLITE_CANTOPEN] {
+            assert!(advice(Some(code)).contains("check its disk") && !advice(Some(code)).contains("-skip-entry"));
+        }
+        for code in [None, Some(code::SQLITE_MISUSE), Some(code::SQLITE_INTERNAL), Some(code::SQLITE_TOOBIG)] {
+            let advice = advice(code);
+            assert!(!advice.contains("disk") && advice.contains("-skip-entry 42"), "{code:?}: {advice}");
+        }
+        assert!(advice(Some(code::SQLITE_FULL)).contains("free space"));
+        assert!(!Fatal::new("x").advice().contains("-skip-entry"), "only where an entry was applied");
+    }
+
+    #[test]
+    fn the_entry_is_named_once() {
+        assert_eq!(Fatal::new("COMMIT: x").at_entry(Index(7)).text, "applying entry 7: COMMIT: x");
+        assert_eq!(Fatal::new("applying entry 7: x").at_entry(Index(7)).text, "applying entry 7: x");
     }
 }

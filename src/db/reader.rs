@@ -119,7 +119,7 @@ impl Reader {
         let cache_kib = options.cache_kib;
         connection.execute(&format!("PRAGMA query_only=1; PRAGMA synchronous=0; PRAGMA cache_size=-{cache_kib}"))?;
         reader_rules::install(&connection)?;
-        connection.set_progress_handler(STEPS_PER_CHECK, is_deadline_passed);
+        connection.set_progress_handler(STEPS_PER_CHECK, |_| is_deadline_passed());
         let prepare = |sql| Ok::<_, Error>(connection.prepare(sql)?.0.expect("our own SQL is a statement"));
         let (begin, commit) = reader_rules::as_ours(|| Ok::<_, Error>((prepare("BEGIN")?, prepare("COMMIT")?)))?;
         let cache = StatementCache::new(CACHED_STATEMENTS_MAX);

@@ -5,6 +5,7 @@
 //! `query_only` on a connection opened read-only stands behind that.
 
 use super::authorizer::{RESERVED_TABLE, TEXT_ATTACH, TEXT_PHYSICAL, TEXT_PRAGMA, TEXT_RESERVED, TEXT_TRANSACTION};
+use super::pragma::{Rule, rule};
 use super::random::Random;
 use super::sqlite::{Arguments, AuthRequest, Connection, Error, Verdict, Volatility, code};
 use std::cell::{Cell, RefCell};
@@ -122,27 +123,26 @@ const WRITING: [&str; 4] = ["user_version", "application_id", "schema_version", 
 /// Pragmas that do something although they have no argument.
 const ACTING: [&str; 2] = ["optimize", "shrink_memory"];
 
-/// A pooled connection serves other clients next, so that a pragma must not change it: one that would is ignored (the
-/// client sees it succeed without rows, as the change of a connection that it may never meet again).
+/// A pooled connection serves other clients next, so that a pragma must not change it. One that would change what reads
+/// answer is refused, as on writes; a hint of speed is ignored (the client sees it succeed without rows, as the change of a
+/// connection that it may never meet again).
 fn judge_pragma(name: &str, argument: Option<&str>) -> Verdict {
     let among = |names: &[&str]| names.iter().any(|other| is(name, other));
     let has_argument = argument.is_some();
-    if is(name, "wal_checkpoint") {
-        return refuse(TEXT_PRAGMA);
-    }
-    if has_argument && among(&["journal_mode", "synchronous", "wal_autocheckpoint", "query_only"]) {
-        return refuse(TEXT_PRAGMA);
-    }
     if is(name, "optimize") {
         HAS_LEFT_OUT.set(true);
     }
     if is(name, "journal_mode") {
         READS_JOURNAL_MODE.set(true);
     }
-    if among(&WRITING) || among(&LOOKING) || !(has_argument || among(&ACTING)) {
+    let is_plain = !has_argument && !among(&ACTING) && rule(name) != Rule::Never;
+    if among(&WRITING) || among(&LOOKING) || is_plain {
         return Verdict::Allow;
     }
-    Verdict::Ignore
+    match rule(name) {
+        Rule::Never | Rule::Fixed => refuse(TEXT_PRAGMA),
+        _ => Verdict::Ignore,
+    }
 }
 
 /// The standard library keys its hash maps from the operating system's random numbers.
@@ -194,6 +194,10 @@ mod tests {
         assert_eq!(judge_pragma("user_version", Some("7")), Verdict::Allow);
         assert_eq!(judge_pragma("optimize", None), Verdict::Ignore);
         assert_eq!(judge_pragma("nonsense", Some("1")), Verdict::Ignore);
+        assert_eq!(judge_pragma("Case_Sensitive_Like", Some("1")), Verdict::Deny);
+        assert_eq!(judge_pragma("case_sensitive_like", None), Verdict::Allow);
+        assert_eq!(judge_pragma("cache_size", Some("1")), Verdict::Ignore);
+        assert_eq!(judge_pragma("schema_version", Some("1")), Verdict::Allow, "refused as the write that it is");
     }
 
     #[test]

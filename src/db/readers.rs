@@ -109,6 +109,10 @@ struct Pool {
     /// Connections that are open or being opened.
     open: usize,
     in_use: usize,
+    /// Since when each connection in use has been lent.
+    lent: Vec<(u64, Instant)>,
+    /// New reads wait; see [`Readers::hold_off`].
+    is_held: bool,
     last_id: u64,
     is_closed: bool,
     wait_count: u64,
@@ -241,6 +245,25 @@ impl Readers {
         }
     }
 
+    /// Lets no new read begin until what this returns is dropped: for moments only.
+    pub fn hold_off(&self) -> HeldOff<'_> {
+        self.pool.lock().is_held = true;
+        HeldOff(self)
+    }
+
+    /// Interrupts the statements of all reads that began longer ago; gives their number.
+    pub fn interrupt_older_than(&self, age: Duration) -> usize {
+        let pool = self.pool.lock();
+        let old = pool.lent.iter().filter(|(_, since)| since.elapsed() > age);
+        let interrupters = old.filter_map(|(id, _)| pool.interrupters.iter().find(|(other, _)| other == id));
+        interrupters.inspect(|(_, interrupter)| interrupter.interrupt()).count()
+    }
+
+    /// How long the oldest read has been running.
+    pub fn oldest_read(&self) -> Option<Duration> {
+        self.pool.lock().lent.iter().map(|(_, since)| since.elapsed()).max()
+    }
+
     fn deadline(&self, deadline: Option<Instant>) -> Instant {
         deadline.unwrap_or_else(|| Instant::now() + self.options.read_time_max)
     }
@@ -253,24 +276,30 @@ impl Readers {
             if pool.is_closed {
                 return Err(ReadError::Closed);
             }
+            if pool.is_held {
+                if self.freed.wait_until(&mut pool, deadline).timed_out() && pool.is_held {
+                    return Err(ReadError::DeadlineExceeded);
+                }
+                continue;
+            }
             if let Some(idle) = pool.idle.pop_back() {
-                pool.in_use += 1;
+                pool.lend(idle.id);
                 pool.count_wait(waiting_since);
                 return Ok(Lease { readers: self, id: idle.id, reader: Some(idle.reader), is_kept: true });
             }
             if self.has_room(&pool) {
                 pool.open += 1;
-                pool.in_use += 1;
                 pool.last_id += 1;
-                pool.count_wait(waiting_since);
                 let id = pool.last_id;
+                pool.lend(id);
+                pool.count_wait(waiting_since);
                 drop(pool);
                 return self.open_connection(id);
             }
             waiting_since.get_or_insert_with(Instant::now);
             // One that was woken in its last moment takes what it was woken for: nobody else is told of it.
             let is_late = self.freed.wait_until(&mut pool, deadline).timed_out();
-            if is_late && pool.idle.is_empty() && !self.has_room(&pool) {
+            if is_late && (pool.is_held || pool.idle.is_empty() && !self.has_room(&pool)) {
                 pool.count_wait(waiting_since);
                 return Err(ReadError::DeadlineExceeded);
             }
@@ -292,7 +321,28 @@ impl Readers {
     }
 }
 
+/// See [`Readers::hold_off`].
+#[must_use]
+pub struct HeldOff<'a>(&'a Readers);
+
+impl Drop for HeldOff<'_> {
+    fn drop(&mut self) {
+        self.0.pool.lock().is_held = false;
+        self.0.freed.notify_all();
+    }
+}
+
 impl Pool {
+    fn lend(&mut self, id: u64) {
+        self.in_use += 1;
+        self.lent.push((id, Instant::now()));
+    }
+
+    fn take_back(&mut self, id: u64) {
+        self.in_use -= 1;
+        self.lent.retain(|(other, _)| *other != id);
+    }
+
     fn count_wait(&mut self, since: Option<Instant>) {
         if let Some(since) = since {
             self.wait_count += 1;
@@ -362,7 +412,7 @@ impl Drop for Lease<'_> {
             pool.forget(self.id);
             None
         };
-        pool.in_use -= 1;
+        pool.take_back(self.id);
         let is_closed = pool.is_closed;
         drop(pool);
         if is_closed {

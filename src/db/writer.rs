@@ -4,25 +4,20 @@
 //! and no other connection of any process may write to its file.
 
 use super::apply::{Item, Outcome};
+use super::checkpoint::{Checkpoints, WAL_BYTES_KEPT};
 use super::context::{self, Noticed};
 use super::fatal::{Fatal, refusal};
 use super::record::{self, Record};
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step, Writeback};
-use super::{authorizer, build, clock, functions, limits, rowids, shadow, status, tokens};
+use super::{authorizer, build, clock, functions, limits, rowids, shadow, status, steps, tokens};
 use crate::command::Action;
 use raft::{ClusterId, Index, LogId};
 use std::path::{Path, PathBuf};
 
-/// Pages in the WAL after which the committing connection checkpoints: 16 MB.
-const WAL_CHECKPOINT_PAGES: u32 = 4000;
-/// Pages beyond which it does so even before the entries are answered.
-const WAL_PAGES_MAX: u32 = 4 * WAL_CHECKPOINT_PAGES;
-/// The WAL file is cut back to this after it was larger.
-const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 /// The page cache, in KiB. It fills only as far as it is used.
 const CACHE_KIB: u32 = 4096;
 /// Other connections of this process hold locks only for moments (checkpoints); longer means another process.
-const BUSY_TIMEOUT_MS: i32 = 10_000;
+pub(super) const BUSY_TIMEOUT_MS: i32 = 10_000;
 const CACHED_STATEMENTS_MAX: usize = 128;
 
 /// How to open. Equal on all nodes of a cluster.
@@ -56,8 +51,6 @@ pub struct Writer {
     path: PathBuf,
     pub(super) own: OwnStatements,
     pub(super) cache: StatementCache<Meta>,
-    /// Keeps nothing: statements with a step budget are prepared afresh, so that counting starts at the same point.
-    pub(super) uncached: StatementCache<Meta>,
     pub(super) connection: Connection,
     pub(super) record: Record,
     pub(super) foreign_keys: bool,
@@ -77,7 +70,8 @@ pub struct Writer {
     names: shadow::Names,
     /// An index or a foreign key on a shadow table, which clients can make no more, is there all the same.
     pub(super) is_tampered: bool,
-    writeback: Writeback,
+    pub(super) writeback: Writeback,
+    pub(super) checkpoints: Checkpoints,
 }
 
 /// What the applier remembers of a client's statement.
@@ -225,6 +219,7 @@ impl Writer {
         connection.harden(options.foreign_keys).map_err(failed)?;
         connection.plan_without_values().map_err(failed)?;
         functions::install(&connection).map_err(failed)?;
+        steps::calibrate(&connection)?;
         connection.set_authorizer(authorizer::authorize_write);
         connection.set_write_hook(rowids::on_write);
         connection.set_wal_hook(|pages| context::with(|c| c.wal_pages.set(pages)));
@@ -238,7 +233,6 @@ impl Writer {
             path: path.to_owned(),
             own,
             cache: StatementCache::new(CACHED_STATEMENTS_MAX),
-            uncached: StatementCache::new(0),
             record,
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
@@ -250,6 +244,7 @@ impl Writer {
             is_tampered: shadow::is_tampered(&connection, &names)?,
             names,
             writeback: Writeback::open(path),
+            checkpoints: Checkpoints::default(),
             connection,
         })
     }
@@ -333,7 +328,8 @@ impl Writer {
             let together = if resumed { 0 } else { self.apply_together(rest, &mut outcomes)? };
             if together < rest.len() {
                 let (id, item) = &rest[together];
-                outcomes.push(self.apply_alone(*id, item)?);
+                let outcome = self.apply_alone(*id, item).map_err(|fatal| fatal.at_entry(id.index))?;
+                outcomes.push(outcome);
             }
         }
         Ok(outcomes)
@@ -350,7 +346,8 @@ impl Writer {
             run(&mut self.own.begin, "beginning a transaction")?;
             let mut done = 0;
             for (id, item) in &entries[..upto] {
-                let Some(outcome) = self.apply_in_group(*id, item)? else { break };
+                let outcome = self.apply_in_group(*id, item).map_err(|fatal| fatal.at_entry(id.index))?;
+                let Some(outcome) = outcome else { break };
                 if self.connection.is_autocommit() {
                     return Err(Fatal::new(format!("entry {id} ended the transaction unnoticed")));
                 }
@@ -402,34 +399,8 @@ impl Writer {
             return Ok(Some(text));
         }
         self.schema_changed = false;
-        // Only one long entry gets here without `tidy_up` in between.
-        if context::with(|c| c.wal_pages.get()) >= WAL_PAGES_MAX {
-            self.checkpoint()?;
-        }
+        self.tidy_up_within_entry()?;
         Ok(None)
-    }
-
-    /// What can wait until those are answered who wait for the entries just applied: moves a full WAL into the database
-    /// file, and lets the disk begin with a growing one. To be called after each batch.
-    ///
-    /// # Errors
-    /// The machine failed; the process must stop.
-    pub fn tidy_up(&mut self) -> Result<(), Fatal> {
-        let pages = context::with(|c| c.wal_pages.get());
-        self.writeback.grown_to(pages);
-        if pages >= WAL_CHECKPOINT_PAGES { self.checkpoint() } else { Ok(()) }
-    }
-
-    /// Moves the WAL's pages into the database file, as far as readers let it.
-    ///
-    /// SQLite's own automatic checkpoint ignores errors and tries again with the next commit. But a sync that failed once
-    /// may succeed the second time though the pages never reached the disk, and then the WAL that still has them is
-    /// overwritten. So the checkpoint is ours, and its failure is fatal.
-    ///
-    /// # Errors
-    /// The machine failed; the process must stop.
-    pub fn checkpoint(&self) -> Result<(), Fatal> {
-        self.connection.checkpoint_passive().map_err(|error| Fatal::sqlite("checkpointing", &error))
     }
 
     /// Ends the open transaction, if it is still there.

@@ -4,7 +4,7 @@
 //! It never blocks on anything but its inbox and the disk, and runs nobody else's code but the short completions, which
 //! only hand over.
 
-use super::handle::{Applied, ApplyDone, ReadDone, Shared, SnapshotDone};
+use super::handle::{Applied, ApplyDone, NodeError, ReadDone, Shared, SnapshotDone};
 use super::inbox::{Inbox, InboxSender, Quiet};
 use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
@@ -47,6 +47,20 @@ pub enum ApplierInput {
     Stop,
 }
 
+impl ApplierInput {
+    /// Answers an input that was not taken.
+    pub fn refuse(self, error: &NodeError) {
+        match self {
+            ApplierInput::Committed(entries) => {
+                entries.into_iter().filter_map(|c| c.done).for_each(|done| done(Err(error.clone())));
+            }
+            ApplierInput::Readable(reads) => reads.into_iter().for_each(|done| done(Err(error.clone()))),
+            ApplierInput::Snapshot { done, .. } => done(Err(error.clone())),
+            ApplierInput::CaughtUp | ApplierInput::Stop => {}
+        }
+    }
+}
+
 /// When to make the database durable and let the log go (spec: `-raft-snap*`).
 #[derive(Clone, Debug)]
 pub struct CompactionPolicy {
@@ -66,6 +80,8 @@ pub struct ApplierThread {
     /// The applied position that is known to survive a power cut.
     durable: LogId,
     bytes_since_durable: u64,
+    /// Not to be applied but to fail: what the operator wants of an entry that stops the node each time.
+    skip: Option<LogId>,
 }
 
 impl ApplierThread {
@@ -77,7 +93,12 @@ impl ApplierThread {
         policy: CompactionPolicy,
         durable: LogId,
     ) -> Self {
-        ApplierThread { writer, inbox, raft_tx, shared, policy, durable, bytes_since_durable: 0 }
+        ApplierThread { writer, inbox, raft_tx, shared, policy, durable, bytes_since_durable: 0, skip: None }
+    }
+
+    /// Lets this entry fail when its turn comes.
+    pub fn skip(&mut self, entry: Option<LogId>) {
+        self.skip = entry;
     }
 
     pub fn run(mut self) {
@@ -109,6 +130,8 @@ impl ApplierThread {
                 next = self.inbox.try_recv();
             }
             self.apply(&mut batch);
+            // Also when nothing of it was an entry: the raft thread may wait for room in this inbox.
+            self.tell_raft();
             if self.bytes_since_durable >= UNCOMPACTED_BYTES_MAX {
                 self.make_durable(None);
             }
@@ -145,7 +168,11 @@ impl ApplierThread {
     /// Applies everything in `batch`, in transactions of bounded size, and answers.
     fn apply(&mut self, batch: &mut Vec<Committed>) {
         while !batch.is_empty() {
-            let take = bounded_prefix(batch);
+            if self.skip.is_some_and(|skip| skip == batch[0].entry.id) {
+                self.skip_entry(batch.remove(0));
+                continue;
+            }
+            let take = bounded_prefix(batch, self.skip);
             let mut items = Vec::with_capacity(take);
             let mut waiters = Vec::with_capacity(take);
             for committed in batch.drain(..take) {
@@ -154,6 +181,27 @@ impl ApplierThread {
                 waiters.push(committed.done);
             }
             self.apply_items(&items, waiters);
+        }
+    }
+
+    fn skip_entry(&mut self, committed: Committed) {
+        let Committed { entry, done } = committed;
+        self.skip = None;
+        // It may be that it cannot even be read.
+        let time_us = Command::decode(&entry.payload).ok().map(|command| command.unix_time_us);
+        let outcome = match self.writer.skip(entry.id, time_us) {
+            Ok(outcome) => outcome,
+            Err(fatal) => self.stop(&fatal),
+        };
+        log::warn!(
+            target: "store",
+            "entry {} was not applied but failed, as -skip-entry wants it: do the same on every node of the cluster, and \
+             leave the flag out from now on",
+            entry.id.index
+        );
+        self.publish(entry.id);
+        if let Some(done) = done {
+            done(Ok(Applied { id: entry.id, outcome }));
         }
     }
 
@@ -189,7 +237,12 @@ impl ApplierThread {
         shared.applied_time_us.store(now_us(), Ordering::Relaxed);
         shared.applied_term.store(last.term.0, Ordering::Relaxed);
         shared.applied.publish(last.index);
-        if shared.wants_applied.swap(false, Ordering::SeqCst) {
+        self.tell_raft();
+    }
+
+    /// Wakes the raft thread if it waits for what this thread has done.
+    fn tell_raft(&self) {
+        if self.shared.wants_applied.swap(false, Ordering::SeqCst) {
             let _ = self.raft_tx.send(RaftInput::Applied);
         }
     }
@@ -241,12 +294,13 @@ fn batch_is_full(batch: &[Committed]) -> bool {
     batch.len() >= BATCH_ENTRIES_MAX
 }
 
-/// How many entries at the front fit one transaction; at least one.
-fn bounded_prefix(batch: &[Committed]) -> usize {
+/// How many entries at the front fit one transaction; at least one. Ends before an entry that is to be skipped.
+fn bounded_prefix(batch: &[Committed], skip: Option<LogId>) -> usize {
     let mut bytes = 0;
     for (i, committed) in batch.iter().enumerate() {
         bytes += committed.entry.payload.len();
-        if i == BATCH_ENTRIES_MAX || (i > 0 && bytes > BATCH_BYTES_MAX) {
+        let is_skipped = Some(committed.entry.id) == skip;
+        if i == BATCH_ENTRIES_MAX || (i > 0 && (is_skipped || bytes > BATCH_BYTES_MAX)) {
             return i;
         }
     }

@@ -68,6 +68,7 @@ pub type ReadDone = Box<dyn FnOnce(Result<Index, NodeError>) + Send>;
 pub type SnapshotDone = Box<dyn FnOnce(Result<bool, NodeError>) + Send>;
 
 /// What other threads may look at without asking the raft thread.
+#[derive(Default)]
 pub struct Shared {
     pub applied: AppliedIndex,
     pub applied_term: AtomicU64,

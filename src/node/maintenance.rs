@@ -1,18 +1,19 @@
 //! The maintenance thread: proposes VACUUM and `PRAGMA optimize` when they are due, so that they run at the same place in
-//! the log on every node. It only proposes; a node that does not lead proposes nothing.
+//! the log on every node, and closes read connections that idle. It only proposes; a node that does not lead proposes
+//! nothing.
 
 use super::NodeHandle;
 use super::applier_thread::now_us;
 use crate::command::Action;
 use crate::vars;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The longest sleep between two looks at the clock: a laptop that slept must not wait for its old timer.
-const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(600);
+/// The longest sleep between two looks at the clock and at idle read connections.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// Between two looks while something is due and another node leads, or none yet.
 const LEADER_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two tries, when a run did not happen.
@@ -37,6 +38,7 @@ pub struct MaintenanceOptions {
 
 /// The running thread.
 pub struct Maintenance {
+    /// Dropped to stop it.
     stop_tx: Sender<()>,
     join: JoinHandle<()>,
 }
@@ -53,19 +55,17 @@ impl Maintenance {
         Ok(Maintenance { stop_tx, join })
     }
 
+    /// Does not wait for a job that is under way.
     pub fn stop(self) {
-        let _ = self.stop_tx.send(());
+        drop(self.stop_tx);
         let _ = self.join.join();
     }
 }
 
 fn run(node: &NodeHandle, options: MaintenanceOptions, stop_rx: &Receiver<()>) {
     let mut sleep = Duration::ZERO;
-    loop {
-        match stop_rx.recv_timeout(sleep) {
-            Err(RecvTimeoutError::Timeout) => {}
-            _ => return,
-        }
+    while stop_rx.recv_timeout(sleep) == Err(RecvTimeoutError::Timeout) {
+        node.readers().close_surplus();
         sleep = LOOK_INTERVAL_MAX;
         for job in [Job::Vacuum, Job::Optimize] {
             let Some(interval) = job.interval(options) else { continue };
@@ -73,7 +73,7 @@ fn run(node: &NodeHandle, options: MaintenanceOptions, stop_rx: &Receiver<()>) {
             if wait.is_zero() {
                 sleep = sleep.min(if !node.is_leader() {
                     LEADER_INTERVAL
-                } else if job.run(node) {
+                } else if job.run(node, stop_rx) {
                     interval
                 } else {
                     interval.min(RETRY_INTERVAL)
@@ -115,7 +115,7 @@ impl Job {
         interval.saturating_sub(Duration::from_micros(u64::try_from(since_us).unwrap_or(0)))
     }
 
-    fn run(self, node: &NodeHandle) -> bool {
+    fn run(self, node: &NodeHandle, stop_rx: &Receiver<()>) -> bool {
         let action = match self {
             Job::Vacuum => Action::Vacuum,
             Job::Optimize => {
@@ -131,7 +131,11 @@ impl Job {
                 let _ = done_tx.send(applied.is_ok_and(|applied| applied.outcome.request_error.is_none()));
             }),
         );
-        let done = done_rx.recv().unwrap_or(false);
+        let done = select! {
+            recv(done_rx) -> done => done.unwrap_or(false),
+            // The node stops; what becomes of the job is for the next start.
+            recv(stop_rx) -> _ => return false,
+        };
         let took_ms = started.elapsed().as_millis() as u64;
         match self {
             Job::Vacuum if done => {

@@ -13,7 +13,10 @@ pub mod open;
 pub mod outbox;
 pub mod pending;
 pub mod raft_thread;
+pub mod replay;
 pub mod spawn;
+#[cfg(test)]
+mod stop_tests;
 pub mod wal_thread;
 
 pub use handle::{ApplyDone, NodeError, NodeHandle};

@@ -54,6 +54,8 @@ pub struct NodeOptions {
     pub apply_timeout: Duration,
     pub timing: RaftTiming,
     pub snapshot: SnapshotConfig,
+    /// An entry of the log that is to fail instead of being applied.
+    pub skip_entry: Option<Index>,
 }
 
 /// Why a node does not start. Each says what to do.
@@ -124,11 +126,12 @@ impl Node {
     /// See [`OpenError`]; nothing was changed then, but for a torn end of the log that was cut off.
     pub fn open(lock: Lock, options: NodeOptions) -> Result<Node, OpenError> {
         let path = options.data_dir.join(DATABASE_FILE);
-        let (wal, found) = open_wal(lock, &options, path.exists())?;
+        let (mut wal, found) = open_wal(lock, &options, path.exists())?;
         let writer_options = WriterOptions { foreign_keys: options.foreign_keys, cluster: found.cluster_id };
         let agree = |applied| check_agreement(&found, applied, &options);
         let writer = Writer::open_if(&path, &writer_options, agree)?;
-        start(wal, found, writer, options, &path)
+        let skip = entry_to_skip(&mut wal, &found, writer.applied().id, options.skip_entry)?;
+        start(wal, found, writer, options, &path, skip)
     }
 
     pub fn handle(&self) -> NodeHandle {
@@ -203,12 +206,41 @@ fn check_agreement(found: &raft::wal::Recovered, applied: LogId, options: &NodeO
     Ok(())
 }
 
+/// The entry that the operator wants to fail: a command in the log that is not applied yet.
+fn entry_to_skip(
+    wal: &mut Wal,
+    found: &raft::wal::Recovered,
+    applied: LogId,
+    wanted: Option<Index>,
+) -> Result<Option<LogId>, OpenError> {
+    let Some(index) = wanted else { return Ok(None) };
+    if index <= applied.index {
+        log::warn!(
+            target: "store",
+            "-skip-entry {index} has no effect: the database holds the log up to {applied}; leave the flag out from now on"
+        );
+        return Ok(None);
+    }
+    if index > found.last.index {
+        let text = format!("-skip-entry {index}: the raft log ends at {}, there is no such entry to skip", found.last);
+        return Err(OpenError::Mismatch(text));
+    }
+    let entry = wal.read(index..index.next(), SCAN_BYTES_MAX)?.pop().expect("the index lies in the log");
+    if entry.kind != EntryKind::Command {
+        let text = format!("-skip-entry {index}: this entry is Raft's own and changes no data, it cannot be skipped");
+        return Err(OpenError::Mismatch(text));
+    }
+    log::warn!(target: "store", "entry {index} will not be applied but fail (-skip-entry)");
+    Ok(Some(entry.id))
+}
+
 fn start(
     mut wal: Wal,
     found: raft::wal::Recovered,
-    writer: Writer,
+    mut writer: Writer,
     options: NodeOptions,
     path: &Path,
+    skip: Option<LogId>,
 ) -> Result<Node, OpenError> {
     if let Some(torn) = &found.torn {
         log::warn!(
@@ -240,6 +272,7 @@ fn start(
             ..ReaderOptions::default()
         },
     ));
+    writer.attach_readers(Arc::clone(&readers));
     let bounds = LogBounds {
         purged_to: found.first,
         bytes: wal.segments_bytes(),
@@ -257,7 +290,8 @@ fn start(
     };
     // Of what the database holds, only that is surely on disk of which the log was once let go.
     let durable = found.first;
-    let applier = ApplierThread::new(writer, applier_rx, raft_tx.clone(), Arc::clone(&shared), policy, durable);
+    let mut applier = ApplierThread::new(writer, applier_rx, raft_tx.clone(), Arc::clone(&shared), policy, durable);
+    applier.skip(skip);
     let threads = vec![
         spawn_critical("wal", move || wal.run())?,
         spawn_critical("applier", move || applier.run())?,

@@ -9,9 +9,10 @@ use super::handle::{ApplyDone, NodeError, ReadDone, Shared, SnapshotDone};
 use super::inbox::{Inbox, Quiet};
 use super::outbox::Outbox;
 use super::pending::Pending;
+use super::replay::Replay;
 use super::wal_thread::WalInput;
 use crate::command::codec;
-use raft::{Effects, Entry, Index, LogId, LogRange, ProposeError, ReadToken, Replica, RoleChange, RoleKind, Suffrage};
+use raft::{Effects, Entry, Index, LogId, ProposeError, ReadToken, Replica, RoleChange, RoleKind, Suffrage};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -106,10 +107,8 @@ pub struct RaftThread {
     /// Reads that may run once this index is applied, while it is not even handed over; indexes never fall.
     readable: VecDeque<(Index, ReadDone)>,
     read_token_last: u64,
-    /// Committed entries that are being read back from the log, after a restart.
-    replay: Option<LogRange>,
-    /// Inputs for the applier that come after the replay.
-    behind_replay: VecDeque<ApplierInput>,
+    /// The order of what goes to the applier, of which some is read back from the log.
+    replay: Replay,
     caught_up: bool,
     /// Sequence numbers of the last append that was asked for, and of the last that was reported durable.
     append_last: u64,
@@ -138,8 +137,7 @@ impl RaftThread {
             reads: VecDeque::new(),
             readable: VecDeque::new(),
             read_token_last: 0,
-            replay: None,
-            behind_replay: VecDeque::new(),
+            replay: Replay::default(),
             caught_up: false,
             append_last: 0,
             durable_last: 0,
@@ -179,7 +177,10 @@ impl RaftThread {
 
     /// Something waits until more is applied: the applier then tells, and otherwise spares this thread the wake-up.
     fn ask_for_applied(&mut self) {
-        let waits = !self.held.is_empty() || !self.outbox.is_empty() || self.replica.waits_for_applied();
+        let waits = !self.held.is_empty()
+            || !self.outbox.is_empty()
+            || self.replay.waits_for_applied()
+            || self.replica.waits_for_applied();
         self.shared.wants_applied.store(waits, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         // What was applied before the flag was seen is looked at here, or nobody would.
@@ -209,7 +210,7 @@ impl RaftThread {
                 self.durable_last = seq;
                 self.replica.durable(seq, last);
             }
-            RaftInput::Entries(entries) => self.replayed(entries),
+            RaftInput::Entries(entries) => self.replay.took(entries, &mut self.outbox),
             RaftInput::Purged { purged_to, log_bytes } => {
                 self.log.bytes = log_bytes;
                 self.log.purged_to = purged_to;
@@ -288,7 +289,7 @@ impl RaftThread {
             self.outbox.send_wal(WalInput::Append(append));
         }
         if let Some(range) = effects.committed_in_log {
-            self.begin_replay(range);
+            self.replay.read_back(range);
         }
         self.hand_over(std::mem::take(&mut effects.committed));
         self.let_read(&mut effects);
@@ -296,6 +297,7 @@ impl RaftThread {
             self.role_changed(&change);
         }
         self.check_caught_up();
+        self.replay.go_on(self.replica.applied_index(), &mut self.outbox);
         self.outbox.flush();
         self.publish();
     }
@@ -349,38 +351,10 @@ impl RaftThread {
         member.map_or_else(String::new, |m| m.address.to_string())
     }
 
-    // ---- replay of the log after a restart
-
-    fn begin_replay(&mut self, range: LogRange) {
-        assert!(self.replay.is_none(), "one replay at a time");
-        self.replay = Some(range);
-        self.outbox.send_wal(WalInput::Read(range));
-    }
-
-    fn replayed(&mut self, entries: Vec<Entry>) {
-        let range = self.replay.expect("entries come only when asked for");
-        let (first, last) = (entries.first(), entries.last());
-        assert_eq!(first.map(|e| e.id.index), Some(range.first), "the log answers from where it was asked");
-        let next = last.expect("there is a first").id.index.next();
-        let committed = entries.into_iter().map(|entry| Committed { entry, done: None }).collect();
-        self.outbox.send_applier(ApplierInput::Committed(committed));
-        if next <= range.last {
-            let rest = LogRange { first: next, last: range.last };
-            self.replay = Some(rest);
-            self.outbox.send_wal(WalInput::Read(rest));
-            return;
-        }
-        self.replay = None;
-        for input in std::mem::take(&mut self.behind_replay) {
-            self.outbox.send_applier(input);
-        }
-    }
+    // ---- the way to the applier
 
     fn send_applier(&mut self, input: ApplierInput) {
-        match self.replay {
-            Some(_) => self.behind_replay.push_back(input),
-            None => self.outbox.send_applier(input),
-        }
+        self.replay.send(input, &mut self.outbox);
     }
 
     /// The log known at start is with the applier: what it answers from then on is no longer the past.
@@ -436,6 +410,12 @@ impl RaftThread {
         for done in waiting.chain(self.readable.drain(..).map(|(_, done)| done)) {
             done(Err(NodeError::Stopped));
         }
+        // The inbox goes first: the other threads must not wait for room in it while this one waits for room in theirs.
+        while let Some(input) = self.inbox.try_recv() {
+            input.refuse(NodeError::Stopped);
+        }
+        drop(self.inbox);
+        self.replay.refuse(&NodeError::Stopped);
         self.outbox.close();
     }
 }

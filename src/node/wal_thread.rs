@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub const WAL_INBOX_MAX: usize = 256;
 
 /// How much of the log one read brings into memory, in bytes of payload.
-const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// After this long without an input the log is idle.
 const IDLE_TIME: Duration = Duration::from_secs(1);

@@ -151,6 +151,12 @@ fn strings_of_several_statements_answer_with_the_last_that_has_columns() {
     for nothing in ["-----", "   ", ";", "/* only */", "PRAGMA foreign_keys=ON", "PRAGMA nonsense", "PRAGMA optimize"] {
         assert_eq!(answer(&readers, &[nothing]), "[{}]", "{nothing}");
     }
+    // What would have changed the answers of the string, had it not been left out, is refused rather than left out.
+    for refused in ["case_sensitive_like=ON; SELECT 1", "reverse_unordered_selects(1)", "writable_schema=ON", "stats=1"]
+    {
+        let sql = format!("SELECT 1; PRAGMA {refused}");
+        assert_eq!(answer(&readers, &[&sql]), error("disallowed pragma"), "{sql}");
+    }
     assert_eq!(answer(&readers, &["SELECT 1; SELECT * FROM nope"]), error("no such table: nope"));
     let associative = EncodeOptions { associative: true, ..EncodeOptions::default() };
     assert_eq!(answer_with(&readers, &request(&["PRAGMA foreign_keys=ON"]), associative), r#"[{"rows":[]}]"#);

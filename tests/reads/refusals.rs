@@ -96,9 +96,10 @@ fn nothing_can_be_written_in_any_form() {
         let shown = answer(&readers, &[sql]);
         assert!(shown.starts_with("[{\"error\":\""), "{sql}: {shown}");
     }
-    for harmless in
-        ["PRAGMA writable_schema=ON", "PRAGMA locking_mode=EXCLUSIVE", "PRAGMA auto_vacuum=1", "PRAGMA optimize(-1)"]
-    {
+    for refused in ["PRAGMA writable_schema=ON", "PRAGMA locking_mode=EXCLUSIVE", "PRAGMA auto_vacuum=1"] {
+        assert_eq!(answer(&readers, &[refused]), "[{\"error\":\"disallowed pragma\"}]", "{refused}");
+    }
+    for harmless in ["PRAGMA cache_size=1", "PRAGMA optimize(-1)"] {
         assert_eq!(answer(&readers, &[harmless, "DELETE FROM t"]), format!("[{{}},{{\"error\":\"{WRITE_REFUSED}\"}}]"));
     }
     for sql in ["PRAGMA journal_mode=DELETE", "SELECT 1; PRAGMA query_only=0", "PRAGMA wal_checkpoint(TRUNCATE)"] {

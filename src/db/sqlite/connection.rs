@@ -4,10 +4,11 @@
 
 use super::{Error, Statement, Step, hooks};
 use rusqlite::ffi;
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +132,33 @@ impl Connection {
         match code {
             ffi::SQLITE_OK | ffi::SQLITE_BUSY => Ok(()),
             _ => Err(Error::last(self.db, code)),
+        }
+    }
+
+    /// As [`Connection::checkpoint_passive`], and then waits, for `wait` at most, until no reader uses the WAL, so that the
+    /// next write begins it anew. False when readers were in the way until the end.
+    ///
+    /// # Errors
+    /// A write or a sync failed.
+    pub fn checkpoint_restart(&self, wait: Duration, busy_timeout_ms: i32) -> Result<bool, Error> {
+        let mut deadline = Instant::now() + wait;
+        // SAFETY: the connection is open; the handler is replaced before `deadline` goes out of scope.
+        unsafe {
+            ffi::sqlite3_busy_handler(self.db, Some(pause_until), (&raw mut deadline).cast());
+            let code = ffi::sqlite3_wal_checkpoint_v2(
+                self.db,
+                ptr::null(),
+                ffi::SQLITE_CHECKPOINT_RESTART,
+                ptr::null_mut(),
+                ptr::null_mut(),
+            );
+            let result = match code {
+                ffi::SQLITE_OK => Ok(true),
+                ffi::SQLITE_BUSY => Ok(false),
+                _ => Err(Error::last(self.db, code)),
+            };
+            ffi::sqlite3_busy_timeout(self.db, busy_timeout_ms);
+            result
         }
     }
 
@@ -302,6 +330,20 @@ impl Connection {
     pub fn interrupter(&self) -> Interrupter {
         Interrupter(Arc::clone(&self.interrupt))
     }
+}
+
+/// How soon a lock is tried again that readers give up within moments.
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
+
+/// A busy handler whose data is the `Instant` to give up at.
+unsafe extern "C" fn pause_until(data: *mut c_void, _tries: c_int) -> c_int {
+    // SAFETY: `checkpoint_restart` passes an Instant that outlives the call.
+    let deadline = unsafe { *data.cast::<Instant>() };
+    if Instant::now() >= deadline {
+        return 0;
+    }
+    std::thread::sleep(LOCK_PAUSE);
+    1
 }
 
 impl Drop for Connection {

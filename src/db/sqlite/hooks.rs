@@ -5,6 +5,7 @@
 
 use super::Connection;
 use rusqlite::ffi;
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::{mem, ptr, slice, str};
 
@@ -117,8 +118,8 @@ impl Connection {
         unsafe { ffi::sqlite3_wal_hook(self.db, Some(wal_hook), hook as *mut c_void) };
     }
 
-    /// Called every `steps` VM steps; true interrupts the statement.
-    pub fn set_progress_handler(&self, steps: i32, handler: fn() -> bool) {
+    /// Called every `steps` VM steps with how far below [`watch`] in the stack; true interrupts the statement.
+    pub fn set_progress_handler(&self, steps: i32, handler: fn(depth: usize) -> bool) {
         // SAFETY: as above.
         unsafe { ffi::sqlite3_progress_handler(self.db, steps, Some(progress), handler as *mut c_void) };
     }
@@ -228,8 +229,26 @@ unsafe extern "C" fn wal_hook(
 
 unsafe extern "C" fn progress(data: *mut c_void) -> c_int {
     // SAFETY: `data` is what `set_progress_handler` stored.
-    let handler: fn() -> bool = unsafe { mem::transmute(data) };
-    c_int::from(handler())
+    let handler: fn(usize) -> bool = unsafe { mem::transmute(data) };
+    c_int::from(handler(WATCHED.get().abs_diff(stack_address())))
+}
+
+thread_local! {
+    /// See [`watch`].
+    static WATCHED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Depths in the stack are measured from the caller's frame on.
+#[inline(always)]
+pub(super) fn watch() {
+    WATCHED.set(stack_address());
+}
+
+/// A place in the frame of the function that this is inlined into.
+#[inline(always)]
+fn stack_address() -> usize {
+    let here = 0u8;
+    std::hint::black_box(&raw const here).addr()
 }
 
 unsafe extern "C" fn scalar(context: *mut ffi::sqlite3_context, count: c_int, values: *mut *mut ffi::sqlite3_value) {

@@ -1,6 +1,6 @@
 //! A prepared statement: bind, step, read columns.
 
-use super::Error;
+use super::{Error, hooks};
 use crate::command::ValueRef;
 use rusqlite::ffi;
 use std::ffi::{CStr, c_char, c_int};
@@ -49,6 +49,19 @@ impl Statement {
             // SAFETY: as in `check`.
             rc => Err(Error::last(unsafe { ffi::sqlite3_db_handle(self.raw()) }, rc)),
         }
+    }
+
+    /// As [`Statement::step`]; progress handlers that are called meanwhile are told how deep in the stack they are.
+    #[inline(never)]
+    pub fn step_watched(&mut self) -> Result<Step, Error> {
+        hooks::watch();
+        self.step()
+    }
+
+    /// The count of VM steps, by which the progress handler goes, begins anew.
+    pub fn forget_steps(&mut self) {
+        // SAFETY: the statement is live.
+        unsafe { ffi::sqlite3_stmt_status(self.raw(), ffi::SQLITE_STMTSTATUS_VM_STEP, 1) };
     }
 
     /// Back to the start. Bindings stay. What it returns is the last step's error once more, so it is ignored.

@@ -1,0 +1,157 @@
+//! Keeps SQLite's WAL small: when pages are moved from it into the database file, and what is done when readers stand in
+//! the way. Applier thread, between transactions.
+//!
+//! Moving pages hinders nobody, but the WAL begins anew only at a moment in which all pages are moved and no reader uses
+//! it. Short reads that overlap leave no such moment, however short they are. So beyond a size new reads are held off for
+//! some milliseconds, in which those under way end. A read that takes long gets more and more time, until the WAL is so
+//! large that the disk is worth more than the read.
+//!
+//! All of this depends on the clock and on readers and changes nothing of the content.
+
+use super::context;
+use super::fatal::Fatal;
+use super::readers::Readers;
+use super::writer::{BUSY_TIMEOUT_MS, Writer};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pages in the WAL from which they are moved into the database file: 16 MB.
+const MOVE_PAGES: u32 = 4000;
+/// Pages between two moves while the WAL does not begin anew.
+const MOVE_INTERVAL_PAGES: u32 = 1000;
+/// Pages from which a new beginning is forced: 33 MB.
+const RESTART_PAGES: u32 = 2 * MOVE_PAGES;
+/// Pages at which one entry alone is interrupted for all this, between two of its statements: 66 MB.
+const WITHIN_ENTRY_PAGES: u32 = 4 * MOVE_PAGES;
+/// Pages from which long reads are ended: 1 GB.
+const INTERRUPT_PAGES: u32 = 256 * 1024;
+/// The WAL file is cut back to this when it begins anew.
+pub(super) const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
+/// Pages whose number is told to the operator, and each doubling of it: 135 MB.
+const ALARM_PAGES: u32 = 32 * 1024;
+
+/// How long new reads are held off at most, and writes with them.
+const HOLD_TIME_MAX: Duration = Duration::from_millis(100);
+/// Pause after the first attempt that failed; it doubles with each further one.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Reads that began longer ago are ended when the WAL is far too large.
+const READ_TIME_GRANTED: Duration = Duration::from_secs(10);
+
+/// What was tried since the WAL began.
+pub(super) struct Checkpoints {
+    readers: Option<Arc<Readers>>,
+    /// Size in pages at which pages are moved next.
+    move_at: u32,
+    /// Failed attempts at a new beginning, and when the next one may be made.
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// Size in pages that the operator is told next.
+    alarm_at: u32,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Checkpoints {
+        Checkpoints { readers: None, move_at: MOVE_PAGES, failures: 0, retry_at: None, alarm_at: ALARM_PAGES }
+    }
+}
+
+impl Checkpoints {
+    fn begin_anew(&mut self) {
+        *self = Checkpoints { readers: self.readers.take(), ..Checkpoints::default() };
+    }
+
+    fn failed(&mut self) {
+        let pause = RETRY_PAUSE.saturating_mul(1 << self.failures.min(16)).min(RETRY_PAUSE_MAX);
+        self.failures += 1;
+        self.retry_at = Some(Instant::now() + pause);
+    }
+}
+
+impl Writer {
+    /// Whom to hold off when the WAL gets large; without it nobody is.
+    pub fn attach_readers(&mut self, readers: Arc<Readers>) {
+        self.checkpoints.readers = Some(readers);
+    }
+
+    /// What can wait until those are answered who wait for the entries just applied: keeps the WAL small, and lets the disk
+    /// begin with a growing one. To be called after each batch.
+    ///
+    /// # Errors
+    /// The machine failed; the process must stop.
+    pub fn tidy_up(&mut self) -> Result<(), Fatal> {
+        let pages = context::with(|c| c.wal_pages.get());
+        self.writeback.grown_to(pages);
+        self.keep_wal_small(pages)
+    }
+
+    /// Only one long entry comes here without `tidy_up` in between.
+    pub(super) fn tidy_up_within_entry(&mut self) -> Result<(), Fatal> {
+        match context::with(|c| c.wal_pages.get()) {
+            pages if pages >= WITHIN_ENTRY_PAGES => self.keep_wal_small(pages),
+            _ => Ok(()),
+        }
+    }
+
+    fn keep_wal_small(&mut self, pages: u32) -> Result<(), Fatal> {
+        if pages < MOVE_PAGES {
+            if self.checkpoints.move_at != MOVE_PAGES {
+                self.checkpoints.begin_anew();
+            }
+            return Ok(());
+        }
+        if pages >= self.checkpoints.move_at {
+            self.checkpoint()?;
+            self.checkpoints.move_at = pages.saturating_add(MOVE_INTERVAL_PAGES);
+        }
+        let may_try = self.checkpoints.retry_at.is_none_or(|at| Instant::now() >= at);
+        if pages >= RESTART_PAGES && may_try {
+            self.restart_wal(pages)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the WAL's pages into the database file, as far as readers let it.
+    ///
+    /// SQLite's own automatic checkpoint ignores errors and tries again with the next commit. But a sync that failed once
+    /// may succeed the second time though the pages never reached the disk, and then the WAL that still has them is
+    /// overwritten. So the checkpoint is ours, and its failure is fatal.
+    ///
+    /// # Errors
+    /// The machine failed; the process must stop.
+    pub fn checkpoint(&self) -> Result<(), Fatal> {
+        self.connection.checkpoint_passive().map_err(|error| Fatal::sqlite("checkpointing", &error))
+    }
+
+    /// Makes a moment without readers, so that the WAL begins anew with the next write.
+    fn restart_wal(&mut self, pages: u32) -> Result<(), Fatal> {
+        let readers = self.checkpoints.readers.clone();
+        let held = readers.as_ref().map(|readers| readers.hold_off());
+        if pages >= INTERRUPT_PAGES
+            && let Some(readers) = &readers
+        {
+            let ended = readers.interrupt_older_than(READ_TIME_GRANTED);
+            log::warn!(target: "store", "the -wal file has {pages} pages: {ended} long reads were ended");
+        }
+        let done = self.connection.checkpoint_restart(HOLD_TIME_MAX, BUSY_TIMEOUT_MS);
+        drop(held);
+        if done.map_err(|error| Fatal::sqlite("checkpointing", &error))? {
+            self.checkpoints.begin_anew();
+            context::with(|c| c.wal_pages.set(0));
+            return Ok(());
+        }
+        self.checkpoints.failed();
+        if pages >= self.checkpoints.alarm_at {
+            self.checkpoints.alarm_at = pages.saturating_mul(2);
+            let oldest = readers.and_then(|readers| readers.oldest_read()).unwrap_or_default();
+            log::warn!(
+                target: "store",
+                "the -wal file has {} MB and cannot be reused: a read holds it. The oldest read of this node runs for \
+                 {:.1} s; another process may read too",
+                u64::from(pages) * 4096 / 1_000_000,
+                oldest.as_secs_f64()
+            );
+        }
+        Ok(())
+    }
+}
