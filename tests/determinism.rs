@@ -16,7 +16,8 @@ fn script(seed: u64, statements: usize, odd_in_hundred: u64) -> Vec<Command> {
     let mut dice = Dice(seed);
     let plain = |sql: &str| Statement { sql: sql.to_owned(), parameters: Vec::new() };
     let schema = Request { statements: SCHEMA.iter().map(|s| plain(s)).collect(), ..Request::default() };
-    let mut commands = vec![Command { unix_time_us: 1_600_000_000_000_000, seed: 1, action: Action::Execute(schema) }];
+    let mut commands =
+        vec![Command { unix_time_us: 1_600_000_000_000_000, seed: 1, action: Action::Execute(schema), request: None }];
     let mut count = 0;
     while count < statements {
         let mut request = Request { transaction: dice.below(4) == 0, ..Request::default() };
@@ -42,7 +43,7 @@ fn script(seed: u64, statements: usize, odd_in_hundred: u64) -> Vec<Command> {
         };
         // Now and then the leader's clock stands still.
         let unix_time_us = 1_600_000_000_000_000 + (commands.len() as i64 / 3) * 1_234_567;
-        commands.push(Command { unix_time_us, seed: dice.next(), action });
+        commands.push(Command { unix_time_us, seed: dice.next(), action, request: None });
     }
     // As they travel: every replica decodes the same bytes.
     commands.iter().map(|c| Command::decode(&c.encode()).expect("an encoded command decodes")).collect()

@@ -12,7 +12,7 @@ use super::fatal::{Fatal, is_machine_failure};
 use super::functions::NO_ROWID;
 use super::record::{self, Progress};
 use super::writer::{Writer, run};
-use crate::command::{Action, Command, Request, StatementResult};
+use crate::command::{Action, Command, Outcome, Repeat, Request, StatementResult};
 use raft::LogId;
 use std::sync::Arc;
 
@@ -24,15 +24,6 @@ pub enum Item {
     Noop,
     /// A membership configuration, opaque here; kept with the applied index.
     Membership(Arc<[u8]>),
-}
-
-/// What an entry came to.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// One for each SQL string that was reached, in order.
-    pub results: Vec<StatementResult>,
-    /// The request failed as a whole (COMMIT was impossible), and nothing of it remains; `results` is empty then.
-    pub request_error: Option<String>,
 }
 
 pub(super) const TEXT_FOREIGN_KEY: &str = "FOREIGN KEY constraint failed";
@@ -117,7 +108,7 @@ impl Writer {
             Item::Command(command) => {
                 self.begin_entry(command, Progress::default())?;
                 match &command.action {
-                    Action::Barrier => Outcome::default(),
+                    Action::Barrier | Action::Hash | Action::Verdict { .. } => Outcome::default(),
                     Action::Vacuum | Action::Optimize { .. } => return Ok(None),
                     Action::Execute(request) | Action::Request(request) => {
                         let rows_from_reads = matches!(command.action, Action::Request(_));
@@ -144,7 +135,7 @@ impl Writer {
         }
         if !failed && self.violates_foreign_keys() {
             failed = true;
-            outcome = Outcome { results: Vec::new(), request_error: Some(TEXT_FOREIGN_KEY.to_owned()) };
+            outcome = Outcome::error(TEXT_FOREIGN_KEY, Repeat::First);
         }
         if failed {
             self.roll_back_to_savepoint()?;
@@ -200,7 +191,7 @@ impl Writer {
             Action::Vacuum => {
                 let request_error = self.vacuum()?;
                 run(&mut self.own.begin, "beginning a transaction")?;
-                Outcome { results: Vec::new(), request_error }
+                Outcome { request_error, ..Outcome::default() }
             }
             Action::Optimize { mask } => {
                 run(&mut self.own.begin, "beginning a transaction")?;
@@ -208,7 +199,7 @@ impl Writer {
                 statistics = true;
                 Outcome::default()
             }
-            Action::Barrier => {
+            Action::Barrier | Action::Hash | Action::Verdict { .. } => {
                 return Err(Fatal::new(format!("entry {id} could not be applied in a transaction")));
             }
         };
@@ -235,7 +226,7 @@ impl Writer {
         let (mut outcome, mut failed) = self.run_strings(entry)?.expect("checked in run_strings");
         if !failed && self.violates_foreign_keys() {
             failed = true;
-            outcome = Outcome { results: Vec::new(), request_error: Some(TEXT_FOREIGN_KEY.to_owned()) };
+            outcome = Outcome::error(TEXT_FOREIGN_KEY, Repeat::First);
         }
         if failed {
             self.roll_back()?;

@@ -22,7 +22,7 @@ pub fn applied<'a>(items: impl Iterator<Item = &'a Item>, outcomes: &[Outcome]) 
                 vars::REQUEST_TRANSACTIONS.add(u64::from(request.transaction));
                 vars::EXECUTION_ERRORS.add(errors);
             }
-            Action::Barrier | Action::Vacuum | Action::Optimize { .. } => {}
+            Action::Barrier | Action::Vacuum | Action::Optimize { .. } | Action::Hash | Action::Verdict { .. } => {}
         }
     }
 }

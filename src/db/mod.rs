@@ -26,7 +26,8 @@ pub mod tokens;
 pub mod version;
 pub mod writer;
 
-pub use apply::{Item, Outcome};
+pub use crate::command::Outcome;
+pub use apply::Item;
 pub use fatal::Fatal;
 pub use pragma::is_disallowed_pragma;
 pub use readers::{ReadError, ReaderOptions, Readers};

@@ -63,7 +63,12 @@ impl Node {
             .zip(first..)
             .map(|(action, index)| {
                 let id = LogId { term: Term(1), index: Index(index) };
-                let command = Command { unix_time_us: 1_700_000_000_000_000 + index as i64, seed: index * 7, action };
+                let command = Command {
+                    unix_time_us: 1_700_000_000_000_000 + index as i64,
+                    seed: index * 7,
+                    action,
+                    request: None,
+                };
                 (id, Item::Command(command))
             })
             .collect();
@@ -463,7 +468,7 @@ fn an_entry_that_runs_alone_is_applied_exactly_once_wherever_a_crash_falls() {
         node.execute(&schema);
         let id = LogId { term: Term(1), index: Index(2) };
         let action = execute(&statements);
-        let command = Command { unix_time_us: 1_700_000_000_000_002, seed: 14, action };
+        let command = Command { unix_time_us: 1_700_000_000_000_002, seed: 14, action, request: None };
         CRASH_AFTER.set(crash_after);
         let crashed = node.writer.apply_batch(&[(id, Item::Command(command.clone()))]);
         CRASH_AFTER.set(0);
@@ -523,7 +528,7 @@ fn a_damaged_file_is_fatal_and_never_a_result() {
     let path = node.scratch.file();
     let Node { mut writer, scratch: _scratch, .. } = node;
     let id = |index| LogId { term: Term(1), index: Index(index) };
-    let command = |action| Item::Command(Command { unix_time_us: 1, seed: 1, action });
+    let command = |action| Item::Command(Command { unix_time_us: 1, seed: 1, action, request: None });
     let fill = "INSERT INTO t SELECT hex(randomblob(500)) FROM generate";
     let view = "CREATE VIEW generate AS WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM g LIMIT 100) SELECT n FROM g";
     writer.apply_batch(&[(id(1), command(execute(&["CREATE TABLE t(x)", view, fill])))]).unwrap();
@@ -549,7 +554,7 @@ fn a_write_that_the_disk_refuses_is_fatal_and_loses_nothing() {
         for index in writer.applied().id.index.0 + 1.. {
             let id = LogId { term: Term(1), index: Index(index) };
             let sql = if index == 1 { "CREATE TABLE t(x)" } else { fill };
-            let command = Command { unix_time_us: 1, seed: 1, action: execute(&[sql]) };
+            let command = Command { unix_time_us: 1, seed: 1, action: execute(&[sql]), request: None };
             match writer.apply_batch(&[(id, Item::Command(command))]) {
                 Ok(outcomes) => assert_eq!(outcomes[0].results.len(), 1),
                 Err(fatal) => {

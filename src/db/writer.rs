@@ -3,12 +3,13 @@
 //! Owned by the applier thread (or by whoever opens a database before there are threads). It must never be interrupted,
 //! and no other connection of any process may write to its file.
 
-use super::apply::{Item, Outcome};
+use super::apply::Item;
 use super::context::{self, Noticed};
 use super::fatal::Fatal;
 use super::record::{self, Record};
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step, Writeback};
 use super::{authorizer, build, clock, functions, limits, rowids, status, tokens};
+use crate::command::Outcome;
 use raft::{ClusterId, Index, LogId};
 use std::path::{Path, PathBuf};
 

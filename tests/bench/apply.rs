@@ -54,7 +54,7 @@ fn entry(sql: &str, values: Vec<Value>) -> Vec<u8> {
     let parameters = values.into_iter().map(|value| Parameter { name: None, value }).collect();
     let statements = vec![Statement { sql: sql.to_owned(), parameters }];
     let action = Action::Execute(Request { statements, ..Request::default() });
-    Command { unix_time_us: 1_700_000_000_000_000, seed: 1, action }.encode()
+    Command { unix_time_us: 1_700_000_000_000_000, seed: 1, action, request: None }.encode()
 }
 
 fn apply(writer: &mut Writer, next: &mut u64, entries: &[Vec<u8>], batch: usize) {
