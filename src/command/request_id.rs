@@ -87,7 +87,12 @@ impl RequestId {
 
     /// A client chose it.
     pub fn is_from_client(&self) -> bool {
-        self.key[0] == KIND_CLIENT
+        RequestId::is_client_key(&self.key)
+    }
+
+    /// Is this key, with its kind, one that a client chose?
+    pub fn is_client_key(key: &[u8]) -> bool {
+        key.first() == Some(&KIND_CLIENT)
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {

@@ -11,6 +11,7 @@ use super::context;
 use super::fatal::{Fatal, is_machine_failure};
 use super::functions::NO_ROWID;
 use super::record::{self, Progress};
+use super::trail::{self, Resumed, Trail, Within};
 use super::writer::{Writer, run};
 use crate::command::{Action, Command, Outcome, Repeat, Request, StatementResult};
 use raft::LogId;
@@ -39,8 +40,10 @@ pub(super) struct Run<'a> {
     pub alone: bool,
     /// SQL statements met so far, those inside strings counted one by one.
     pub statements: u64,
-    /// As many of them were done before a crash.
-    pub done_before: u64,
+    /// What was done before a crash, until it is taken over; and the string that was not done whole, until it goes on.
+    pub resumed: Option<Resumed>,
+    pub within: Option<Within>,
+    pub trail: Trail,
     /// VM steps taken of the request's budget; what counts is the same on every node.
     pub steps_used: u64,
     /// Memory of the rows collected so far.
@@ -75,7 +78,9 @@ impl<'a> Run<'a> {
             rows_from_reads,
             alone,
             statements: 0,
-            done_before: 0,
+            resumed: None,
+            within: None,
+            trail: Trail::default(),
             steps_used: 0,
             result_bytes: 0,
             changes_set: false,
@@ -102,27 +107,60 @@ impl Writer {
         let outcome = match item {
             Item::Noop => Outcome::default(),
             Item::Membership(bytes) => {
-                record::write_membership(&self.connection, bytes)?;
+                record::write_membership(&self.connection, id.index, bytes)?;
                 Outcome::default()
             }
             Item::Command(command) => {
-                self.begin_entry(command, Progress::default())?;
-                match &command.action {
-                    Action::Barrier | Action::Hash | Action::Verdict { .. } => Outcome::default(),
-                    Action::Vacuum | Action::Optimize { .. } => return Ok(None),
-                    Action::Execute(request) | Action::Request(request) => {
-                        let rows_from_reads = matches!(command.action, Action::Request(_));
-                        let mut entry = Run::new(id, command.seed, request, rows_from_reads, false);
-                        let Some(outcome) = self.run_in_group(&mut entry)? else { return Ok(None) };
-                        self.end_entry(&entry)?;
-                        self.record.changed = id.index;
-                        outcome
+                let outcome = match self.repeat(command)? {
+                    Some(repeat) => {
+                        self.record.time_us = self.record.time_us.max(command.unix_time_us);
+                        Some(repeat)
                     }
-                }
+                    None => self.command_in_group(id, command)?,
+                };
+                let Some(outcome) = outcome else { return Ok(None) };
+                outcome
             }
         };
-        self.record.applied = id;
+        self.end_applied(id, item, &outcome, false)?;
         Ok(Some(outcome))
+    }
+
+    fn command_in_group(&mut self, id: LogId, command: &Command) -> Result<Option<Outcome>, Fatal> {
+        self.begin_entry(command, Progress::default())?;
+        match &command.action {
+            Action::Barrier | Action::Hash | Action::Verdict { .. } => Ok(Some(Outcome::default())),
+            Action::Vacuum | Action::Optimize { .. } => Ok(None),
+            Action::Execute(request) | Action::Request(request) => {
+                let rows_from_reads = matches!(command.action, Action::Request(_));
+                let mut entry = Run::new(id, command.seed, request, rows_from_reads, false);
+                let Some(outcome) = self.run_in_group(&mut entry)? else { return Ok(None) };
+                self.end_entry(&entry)?;
+                self.record.changed = id.index;
+                Ok(Some(outcome))
+            }
+        }
+    }
+
+    /// What to answer if the command's request was there before.
+    fn repeat(&mut self, command: &Command) -> Result<Option<Outcome>, Fatal> {
+        match &command.request {
+            Some(id) => self.retries.answer(id),
+            None => Ok(None),
+        }
+    }
+
+    /// Whatever the entry was: it is the applied one now, and what it came to is kept if it will be asked for again.
+    fn end_applied(&mut self, id: LogId, item: &Item, outcome: &Outcome, is_incomplete: bool) -> Result<(), Fatal> {
+        if let Item::Command(command) = item
+            && let Some(request) = &command.request
+            && outcome.repeat == Repeat::First
+        {
+            self.retries.keep(request, id, self.record.time_us, (!is_incomplete).then_some(outcome))?;
+        }
+        self.retries.trim(&self.connection, id.index, self.record.time_us)?;
+        self.record.applied = id;
+        Ok(())
     }
 
     fn run_in_group(&mut self, entry: &mut Run<'_>) -> Result<Option<Outcome>, Fatal> {
@@ -149,11 +187,16 @@ impl Writer {
     fn run_strings(&mut self, entry: &mut Run<'_>) -> Result<Option<(Outcome, bool)>, Fatal> {
         let mut outcome = Outcome::default();
         let request = entry.request;
-        for statement in &request.statements {
+        let done = self.skip_done(entry, &mut outcome)?;
+        for statement in &request.statements[done..] {
             match self.run_string(entry, statement)? {
-                End::Nothing => {}
-                End::Result(result) => outcome.results.push(result),
+                End::Nothing => entry.trail.string_ended(None),
+                End::Result(result) => {
+                    entry.trail.string_ended(Some(&result));
+                    outcome.results.push(result);
+                }
                 End::Failed(error) => {
+                    entry.trail.string_ended(Some(&error));
                     outcome.results.push(error);
                     if request.transaction {
                         return Ok(Some((outcome, true)));
@@ -168,24 +211,56 @@ impl Writer {
         Ok(Some((outcome, false)))
     }
 
+    /// Takes over what was done before a crash, and gives how many of the request's strings that were.
+    fn skip_done(&mut self, entry: &mut Run<'_>, outcome: &mut Outcome) -> Result<usize, Fatal> {
+        let Some(resumed) = entry.resumed.take() else { return Ok(0) };
+        let mut done = resumed.strings;
+        outcome.results = resumed.results;
+        entry.trail.is_written = true;
+        entry.trail.is_incomplete = resumed.is_incomplete;
+        entry.result_bytes = resumed.result_bytes;
+        entry.sequence = resumed.sequence;
+        match resumed.within {
+            Some(Within { failed: Some((text, is_read)), .. }) => {
+                let error = StatementResult::Error { text, is_read };
+                entry.trail.string_ended(Some(&error));
+                outcome.results.push(error);
+                done += 1;
+            }
+            within => entry.within = within,
+        }
+        if done > entry.request.statements.len() {
+            return Err(Fatal::new(format!("more of entry {} is done than it has", entry.index)));
+        }
+        Ok(done)
+    }
+
     /// Applies an entry in transactions of its own. No transaction is open before and after.
     pub(super) fn apply_alone(&mut self, id: LogId, item: &Item) -> Result<Outcome, Fatal> {
         let Item::Command(command) = item else {
             return Err(Fatal::new(format!("entry {id} holds no SQL, yet could not be applied in a transaction")));
         };
         let progress = self.record.progress;
-        let mut statistics = false;
+        let (mut statistics, mut is_incomplete) = (false, false);
         self.begin_entry(command, progress)?;
         let outcome = match &command.action {
             Action::Execute(request) | Action::Request(request) => {
                 let rows_from_reads = matches!(command.action, Action::Request(_));
                 let mut entry = Run::new(id, command.seed, request, rows_from_reads, true);
-                entry.done_before = progress.statements;
+                entry.statements = progress.statements;
                 entry.steps_used = progress.steps_used;
+                entry.trail.keeps_results = command.request.is_some() && !request.transaction;
+                if progress.statements > 0 {
+                    entry.resumed = Some(trail::resume(&self.connection)?);
+                }
                 let outcome =
                     if request.transaction { self.run_transaction(&mut entry)? } else { self.run_alone(&mut entry)? };
                 self.end_entry(&entry)?;
                 statistics = entry.statistics;
+                is_incomplete = entry.trail.is_incomplete;
+                if entry.trail.is_written {
+                    self.trail.clear()?;
+                }
                 outcome
             }
             Action::Vacuum => {
@@ -204,7 +279,7 @@ impl Writer {
             }
         };
         self.record.changed = id.index;
-        self.record.applied = id;
+        self.end_applied(id, item, &outcome, is_incomplete)?;
         self.record.progress = Progress::default();
         self.commit("committing an entry")?;
         if statistics {

@@ -14,6 +14,7 @@ use super::record::Progress;
 use super::rowids;
 use super::sqlite::{Cached, Connection, Error, Script, Statement, Step, code};
 use super::tokens::{self, Leading};
+use super::trail::{Pending, Position};
 use super::writer::{Meta, Writer, run};
 use crate::command::{self, Column, StatementResult, Value, ValueRef};
 use std::time::Instant;
@@ -27,9 +28,9 @@ const TEXT_READ_TIMEOUT: &str = "query timeout";
 const TEXT_SAME_NAMES: &str = "too many columns of the same name: give them names";
 
 /// The rows of a statement that has columns.
-struct Rows {
-    columns: Vec<Column>,
-    rows: Vec<Vec<Value>>,
+pub(super) struct Rows {
+    pub columns: Vec<Column>,
+    pub rows: Vec<Vec<Value>>,
 }
 
 /// The connection's numbers before a statement that may have to be undone.
@@ -42,7 +43,7 @@ struct Numbers {
 }
 
 /// How a statement ended.
-enum Ran {
+pub(super) enum Ran {
     Done(Option<Rows>),
     /// The client's mistake, or a limit: the text, whether the statement only reads, and whether its effects are still
     /// to be undone.
@@ -67,7 +68,8 @@ impl Writer {
         if string.sql.is_empty() {
             return Ok(End::Nothing);
         }
-        if entry.is_out_of_steps() {
+        let within = entry.within.take();
+        if within.is_none() && entry.is_out_of_steps() {
             return Ok(failed(TEXT_WRITE_TIMEOUT.to_owned(), false));
         }
         let started = Instant::now();
@@ -77,7 +79,14 @@ impl Writer {
         };
         let mut script = Script::new(&string.sql);
         let mut any = false;
-        let mut rows = None;
+        let mut rows = Pending::None;
+        if let Some(within) = within {
+            if !script.resume(within.position.bytes) {
+                return Err(Fatal::new(format!("entry {} stopped where no statement ends", entry.index)));
+            }
+            binder.resume(within.position.parameters);
+            (any, rows) = (true, within.rows);
+        }
         loop {
             let mut cached = match self.next_statement(entry, &mut script) {
                 Ok(Some(cached)) => cached,
@@ -86,7 +95,10 @@ impl Writer {
             };
             any = true;
             let ran = match binder.bind(&mut cached.statement) {
-                Ok(()) => self.run_statement(entry, &mut cached)?,
+                Ok(()) => {
+                    entry.trail.position = Position { bytes: script.position(), parameters: binder.consumed() };
+                    self.run_statement(entry, &mut cached)?
+                }
                 Err(BindError::Client(text)) => {
                     Ran::Failed { text, is_read: entry.rows_from_reads && cached.meta.readonly, undo: false }
                 }
@@ -99,20 +111,24 @@ impl Writer {
             }
             match ran {
                 Ran::Done(None) => {}
-                Ran::Done(some) => rows = some,
+                Ran::Done(Some(new)) => rows = Pending::Kept(new),
                 Ran::Failed { text, is_read, .. } => return Ok(failed(text, is_read)),
                 Ran::NeedsAlone => return Ok(End::NeedsAlone),
             }
         }
         let time = started.elapsed().as_secs_f64();
         Ok(End::Result(match rows {
-            Some(Rows { columns, rows }) => StatementResult::Rows { columns, rows, time },
-            None if any => StatementResult::Write {
+            Pending::Kept(Rows { columns, rows }) => StatementResult::Rows { columns, rows, time },
+            Pending::NotKept => {
+                entry.trail.is_incomplete = true;
+                StatementResult::Rows { columns: Vec::new(), rows: Vec::new(), time }
+            }
+            Pending::None if any => StatementResult::Write {
                 last_insert_id: self.record.last_insert_id,
                 rows_affected: self.record.rows_affected,
                 time,
             },
-            None => StatementResult::Write { last_insert_id: 0, rows_affected: 0, time },
+            Pending::None => StatementResult::Write { last_insert_id: 0, rows_affected: 0, time },
         }))
     }
 
@@ -133,9 +149,6 @@ impl Writer {
     fn run_statement(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>) -> Result<Ran, Fatal> {
         let number = entry.statements;
         entry.statements += 1;
-        if number < entry.done_before {
-            return Ok(Ran::Done(None));
-        }
         if entry.is_out_of_steps() {
             return Ok(Ran::failed(TEXT_WRITE_TIMEOUT));
         }
@@ -175,7 +188,7 @@ impl Writer {
         if self.connection.is_autocommit() {
             run(&mut self.own.begin, "beginning a transaction")?;
         }
-        self.commit_progress(entry)?;
+        self.commit_progress(entry, &ran)?;
         if std::mem::take(&mut entry.statistics) {
             self.forget_statistics()?;
         }
@@ -262,11 +275,17 @@ impl Writer {
             self.record.vacuum_us = self.record.time_us;
         }
         run(&mut self.own.begin, "beginning a transaction")?;
-        self.commit_progress(entry)?;
+        self.commit_progress(entry, &ran)?;
         Ok(ran)
     }
 
-    fn commit_progress(&mut self, entry: &Run<'_>) -> Result<(), Fatal> {
+    fn commit_progress(&mut self, entry: &mut Run<'_>, ran: &Ran) -> Result<(), Fatal> {
+        let before = self.numbers();
+        let (number, result_bytes, sequence) = (entry.statements, entry.result_bytes, entry.sequence);
+        self.trail.add(&mut entry.trail, number, ran, result_bytes, sequence)?;
+        // What we wrote is not the client's.
+        self.forget_changes_since(&before);
+        self.connection.set_last_insert_rowid(before.last_insert_rowid);
         let base = context::with(|c| c.total_changes_base.get());
         self.record.progress = Progress {
             statements: entry.statements,

@@ -12,17 +12,20 @@ mod execute;
 pub mod fatal;
 pub mod functions;
 pub mod limits;
+mod own;
 pub mod pragma;
 pub mod random;
 mod reader;
 mod reader_rules;
 pub mod readers;
 pub mod record;
+pub mod retries;
 pub mod rowids;
 pub mod sqlite;
 pub mod status;
 pub mod syntax;
 pub mod tokens;
+mod trail;
 pub mod version;
 pub mod writer;
 
@@ -34,5 +37,7 @@ pub use readers::{ReadError, ReaderOptions, Readers};
 pub use status::DbStatus;
 pub use writer::{Applied, Writer, WriterOptions};
 
+#[cfg(test)]
+mod retries_tests;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ impl Scratch {
         Scratch(path)
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.0.join("db.sqlite")
     }
 }
@@ -29,34 +29,34 @@ impl Drop for Scratch {
     }
 }
 
-fn open_with(path: &Path, foreign_keys: bool) -> Writer {
+pub fn open_with(path: &Path, foreign_keys: bool) -> Writer {
     Writer::open(path, &WriterOptions { foreign_keys, cluster: ClusterId(1) }).unwrap()
 }
 
-struct Node {
-    writer: Writer,
-    scratch: Scratch,
+pub struct Node {
+    pub writer: Writer,
+    pub scratch: Scratch,
     foreign_keys: bool,
 }
 
 impl Node {
-    fn new() -> Node {
+    pub fn new() -> Node {
         Node::with_foreign_keys(false)
     }
 
-    fn with_foreign_keys(foreign_keys: bool) -> Node {
+    pub fn with_foreign_keys(foreign_keys: bool) -> Node {
         let scratch = Scratch::new();
         Node { writer: open_with(&scratch.file(), foreign_keys), scratch, foreign_keys }
     }
 
-    fn restart(self) -> Node {
+    pub fn restart(self) -> Node {
         let Node { writer, scratch, foreign_keys } = self;
         drop(writer);
         Node { writer: open_with(&scratch.file(), foreign_keys), scratch, foreign_keys }
     }
 
     /// Applies as the next entries, in one batch.
-    fn apply(&mut self, actions: Vec<Action>) -> Vec<Outcome> {
+    pub fn apply(&mut self, actions: Vec<Action>) -> Vec<Outcome> {
         let first = self.writer.applied().id.index.0 + 1;
         let entries: Vec<_> = actions
             .into_iter()
@@ -75,42 +75,42 @@ impl Node {
         self.writer.apply_batch(&entries).unwrap()
     }
 
-    fn one(&mut self, action: Action) -> Outcome {
+    pub fn one(&mut self, action: Action) -> Outcome {
         self.apply(vec![action]).remove(0)
     }
 
-    fn execute(&mut self, sql: &[&str]) -> Vec<String> {
+    pub fn execute(&mut self, sql: &[&str]) -> Vec<String> {
         show(&self.one(execute(sql)))
     }
 
-    fn dump(&self) -> String {
+    pub fn dump(&self) -> String {
         dump::logical_dump(self.writer.connection()).unwrap()
     }
 
-    fn integer(&self, sql: &str) -> i64 {
+    pub fn integer(&self, sql: &str) -> i64 {
         self.writer.connection().query_integer(sql).unwrap().unwrap()
     }
 }
 
-fn request_of(sql: &[&str]) -> Request {
+pub fn request_of(sql: &[&str]) -> Request {
     let statements = sql.iter().map(|s| Statement { sql: (*s).to_owned(), parameters: Vec::new() }).collect();
     Request { statements, ..Request::default() }
 }
 
-fn execute(sql: &[&str]) -> Action {
+pub fn execute(sql: &[&str]) -> Action {
     Action::Execute(request_of(sql))
 }
 
-fn request(sql: &[&str]) -> Action {
+pub fn request(sql: &[&str]) -> Action {
     Action::Request(request_of(sql))
 }
 
-fn transaction(sql: &[&str]) -> Action {
+pub fn transaction(sql: &[&str]) -> Action {
     Action::Execute(Request { transaction: true, ..request_of(sql) })
 }
 
 /// Results in one line each, without times.
-fn show(outcome: &Outcome) -> Vec<String> {
+pub fn show(outcome: &Outcome) -> Vec<String> {
     let value = |v: &Value| match v {
         Value::Null => "null".to_owned(),
         Value::Integer(i) => i.to_string(),
@@ -446,7 +446,7 @@ fn vacuum_runs_alone_and_a_crash_in_between_repeats_nothing() {
 
 thread_local! {
     /// After which statement of an entry that is applied alone this thread "crashes".
-    static CRASH_AFTER: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    pub static CRASH_AFTER: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 pub fn crash_after_statement(statements: u64) -> Result<(), Fatal> {

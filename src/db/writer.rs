@@ -7,7 +7,9 @@ use super::apply::Item;
 use super::context::{self, Noticed};
 use super::fatal::Fatal;
 use super::record::{self, Record};
+use super::retries::Retries;
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step, Writeback};
+use super::trail::TrailStatements;
 use super::{authorizer, build, clock, functions, limits, rowids, status, tokens};
 use crate::command::Outcome;
 use raft::{ClusterId, Index, LogId};
@@ -58,6 +60,8 @@ pub struct Writer {
     pub(super) cache: StatementCache<Meta>,
     /// Keeps nothing: statements with a step budget are prepared afresh, so that counting starts at the same point.
     pub(super) uncached: StatementCache<Meta>,
+    pub(super) retries: Retries,
+    pub(super) trail: TrailStatements,
     pub(super) connection: Connection,
     pub(super) record: Record,
     pub(super) foreign_keys: bool,
@@ -169,6 +173,8 @@ impl Writer {
             own: OwnStatements::prepare(&connection)?,
             cache: StatementCache::new(CACHED_STATEMENTS_MAX),
             uncached: StatementCache::new(0),
+            retries: Retries::open(&connection)?,
+            trail: TrailStatements::prepare(&connection)?,
             record,
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
@@ -203,6 +209,23 @@ impl Writer {
     /// The database cannot be read.
     pub fn membership(&self) -> Result<Vec<u8>, Fatal> {
         record::read_membership(&self.connection)
+    }
+
+    /// The index of the entry that holds that membership; 0: not known.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn membership_index(&self) -> Result<Index, Fatal> {
+        record::read_membership_index(&self.connection)
+    }
+
+    /// The entry up to which this database was copied from another node, if it was. While that is the applied entry, the log
+    /// may end before it: the copy took the place of what the log lacks.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn installed_snapshot(&self) -> Result<Option<LogId>, Fatal> {
+        record::read_installed(&self.connection)
     }
 
     /// Applies entries that follow the applied one, in order, in as few SQLite transactions as possible. On return all
@@ -287,6 +310,7 @@ impl Writer {
     pub(super) fn commit(&mut self, doing: &str) -> Result<(), Fatal> {
         self.record.write(&self.connection)?;
         run(&mut self.own.commit, doing)?;
+        self.retries.committed();
         self.schema_changed = false;
         // Only one long entry gets here without `tidy_up` in between.
         match context::with(|c| c.wal_pages.get()) {
@@ -323,6 +347,7 @@ impl Writer {
         if !self.connection.is_autocommit() {
             run(&mut self.own.rollback, "rolling back")?;
         }
+        self.retries.rolled_back();
         self.follow_schema()
     }
 
