@@ -111,6 +111,8 @@ struct Pool {
     in_use: usize,
     last_id: u64,
     is_closed: bool,
+    /// Reads wait: the database is being replaced.
+    is_held: bool,
     wait_count: u64,
     waited: Duration,
     closed_idle: u64,
@@ -208,9 +210,13 @@ impl Readers {
     /// Refuses further reads, lets those under way finish for `grace`, interrupts what is left, and returns when no
     /// connection is open: the file may then be replaced. [`Readers::reopen`] lets reads in again.
     pub fn close(&self, grace: Duration) {
+        self.empty(grace, |pool| pool.is_closed = true);
+    }
+
+    fn empty(&self, grace: Duration, shut: impl FnOnce(&mut Pool)) {
         let patience_ends = Instant::now() + grace;
         let mut pool = self.pool.lock();
-        pool.is_closed = true;
+        shut(&mut pool);
         let idle = pool.take_idle();
         MutexGuard::unlocked(&mut pool, || drop(idle));
         self.freed.notify_all();
@@ -223,9 +229,18 @@ impl Readers {
         }
     }
 
-    /// Lets reads in again after [`Readers::close`].
+    /// As [`Readers::close`], but further reads wait, each until its deadline, instead of being refused.
+    pub fn hold(&self, grace: Duration) {
+        self.empty(grace, |pool| pool.is_held = true);
+    }
+
+    /// Lets reads in again after [`Readers::close`] or [`Readers::hold`].
     pub fn reopen(&self) {
-        self.pool.lock().is_closed = false;
+        let mut pool = self.pool.lock();
+        pool.is_closed = false;
+        pool.is_held = false;
+        drop(pool);
+        self.freed.notify_all();
     }
 
     /// Closes connections that have idled too long. Each read that ends does that as well, one at a time; a timer that
@@ -252,6 +267,14 @@ impl Readers {
         loop {
             if pool.is_closed {
                 return Err(ReadError::Closed);
+            }
+            if pool.is_held {
+                waiting_since.get_or_insert_with(Instant::now);
+                if self.freed.wait_until(&mut pool, deadline).timed_out() && pool.is_held {
+                    pool.count_wait(waiting_since);
+                    return Err(ReadError::DeadlineExceeded);
+                }
+                continue;
             }
             if let Some(idle) = pool.idle.pop_back() {
                 pool.in_use += 1;
@@ -293,6 +316,11 @@ impl Readers {
 }
 
 impl Pool {
+    /// Connections that come back are closed.
+    fn is_shut(&self) -> bool {
+        self.is_closed || self.is_held
+    }
+
     fn count_wait(&mut self, since: Option<Instant>) {
         if let Some(since) = since {
             self.wait_count += 1;
@@ -351,7 +379,7 @@ impl Drop for Lease<'_> {
         let mut reader = self.reader.take();
         let is_kept = self.is_kept && !std::thread::panicking() && reader.as_ref().is_some_and(Reader::is_clean);
         let mut pool = self.readers.pool.lock();
-        let surplus = if is_kept && !pool.is_closed {
+        let surplus = if is_kept && !pool.is_shut() {
             let reader = reader.take().expect("a kept lease has a connection");
             pool.idle.push_back(Idle { id: self.id, reader, since: now });
             pool.take_surplus(now)
@@ -363,9 +391,9 @@ impl Drop for Lease<'_> {
             None
         };
         pool.in_use -= 1;
-        let is_closed = pool.is_closed;
+        let is_shut = pool.is_shut();
         drop(pool);
-        if is_closed {
+        if is_shut {
             self.readers.freed.notify_all();
         } else {
             self.readers.freed.notify_one();

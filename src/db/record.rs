@@ -21,7 +21,7 @@ const FORMAT_MIN: u32 = 1;
 const RECORD_BYTES: usize = 128;
 const ROW_RECORD: i64 = 1;
 const ROW_MEMBERSHIP: i64 = 2;
-const ROW_INSTALLED: i64 = 3;
+pub(super) const ROW_INSTALLED: i64 = 3;
 const ROW_MEMBERSHIP_INDEX: i64 = 4;
 
 /// The content of row 1.

@@ -18,6 +18,10 @@ impl Scratch {
         Scratch(path)
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.0
+    }
+
     pub fn file(&self) -> PathBuf {
         self.0.join("db.sqlite")
     }
