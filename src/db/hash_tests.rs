@@ -137,7 +137,7 @@ fn one_value_that_differs_is_found() {
         ("CREATE INDEX n ON plain(a)", "DROP INDEX n"),
         ("PRAGMA user_version = 7", "PRAGMA user_version = 0"),
         ("UPDATE plain SET rowid = 5000 WHERE rowid = 1", "UPDATE plain SET rowid = 1 WHERE rowid = 5000"),
-        ("UPDATE f_content SET c0 = c0 || 'x' WHERE id = 2", "UPDATE f_content SET c0 = rtrim(c0, 'x') WHERE id = 2"),
+        ("UPDATE f_content SET c0 = c0 || 'y' WHERE id = 2", "UPDATE f_content SET c0 = rtrim(c0, 'y') WHERE id = 2"),
         // Our own: the applied row, and what is kept of a request.
         ("UPDATE sqlite_ferrolite SET id = -5 WHERE id = 1025", "UPDATE sqlite_ferrolite SET id = 1025 WHERE id = -5"),
         (
