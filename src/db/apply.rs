@@ -27,6 +27,13 @@ pub enum Item {
     Membership(Arc<[u8]>),
 }
 
+impl Item {
+    /// The entry must be the last of its batch: something is to be done with exactly the database that it leaves.
+    pub fn ends_batch(&self) -> bool {
+        matches!(self, Item::Command(command) if command.action.ends_batch())
+    }
+}
+
 pub(super) const TEXT_FOREIGN_KEY: &str = "FOREIGN KEY constraint failed";
 
 /// One entry under way.

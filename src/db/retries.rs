@@ -4,8 +4,9 @@
 //! for, and what is kept how long depends on log indexes and entry times only, so that every node knows the same ids.
 //!
 //! How long ids are kept:
-//! - those that nodes drew (forwarded writes) for [`SERVER_IDS_KEPT_ENTRIES`] entries of the log. The id says up to which
-//!   index it cannot have been applied; where ids after that index were let go already, it is refused.
+//! - those that nodes drew (forwarded writes) for [`SERVER_IDS_KEPT_ENTRIES`] entries of the log, and for
+//!   [`SERVER_IDS_KEPT_US`] of entry time where there are many, but at most [`SERVER_IDS_MAX`] of them. The id says up to
+//!   which index it cannot have been applied; where ids after that index were let go already, it is refused.
 //! - those that clients chose for [`CLIENT_IDS_KEPT_US`] of entry time, but at most [`CLIENT_IDS_MAX`] of them. A client
 //!   that does not say since when its key exists (`issued_after` 0) is protected that long and no longer.
 //!
@@ -23,8 +24,13 @@ use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 
-/// Entries of the log for which an id that a node drew is kept.
+/// Entries of the log for which an id that a node drew is kept, and longer if they went by in less than
+/// [`SERVER_IDS_KEPT_US`]: a node that was cut off asks again when it finds the leader.
 pub const SERVER_IDS_KEPT_ENTRIES: u64 = 65_536;
+/// Entry time, microseconds: half a minute.
+pub const SERVER_IDS_KEPT_US: i64 = 30 * 1_000_000;
+/// Most ids of nodes that are kept.
+pub const SERVER_IDS_MAX: usize = 262_144;
 /// Entry time for which a client's id is kept, microseconds: a day.
 pub const CLIENT_IDS_KEPT_US: i64 = 24 * 60 * 60 * 1_000_000;
 /// Most clients' ids that are kept.
@@ -308,16 +314,17 @@ impl Retries {
         if !index.0.is_multiple_of(TRIM_INTERVAL) {
             return Ok(());
         }
-        let is_old_server = |kept: &Kept| index.0 - kept.index.0 >= SERVER_IDS_KEPT_ENTRIES;
-        let is_old_client = |kept: &Kept| time_us.saturating_sub(kept.time_us) >= CLIENT_IDS_KEPT_US;
+        let age_us = |kept: &Kept| time_us.saturating_sub(kept.time_us);
+        let is_old_server =
+            |kept: &Kept| index.0 - kept.index.0 >= SERVER_IDS_KEPT_ENTRIES && age_us(kept) >= SERVER_IDS_KEPT_US;
         let mut any = false;
         for class in [Class::Server, Class::Client] {
             for _ in 0..TRIM_ROWS_MAX {
                 let queue = &self.known.kept[class as usize];
                 let Some(oldest) = queue.front() else { break };
                 let is_old = match class {
-                    Class::Server => is_old_server(oldest),
-                    Class::Client => is_old_client(oldest) || queue.len() > CLIENT_IDS_MAX,
+                    Class::Server => is_old_server(oldest) || queue.len() > SERVER_IDS_MAX,
+                    Class::Client => age_us(oldest) >= CLIENT_IDS_KEPT_US || queue.len() > CLIENT_IDS_MAX,
                 };
                 if !is_old {
                     break;

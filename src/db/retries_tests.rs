@@ -1,6 +1,8 @@
 //! Request ids against everything that may stand between a request and its repeat: batches, rollbacks, crashes, time.
 
-use super::retries::{CLIENT_IDS_KEPT_US, CLIENT_IDS_MAX, OUTCOME_BYTES_MAX, SERVER_IDS_KEPT_ENTRIES};
+use super::retries::{
+    CLIENT_IDS_KEPT_US, CLIENT_IDS_MAX, OUTCOME_BYTES_MAX, SERVER_IDS_KEPT_ENTRIES, SERVER_IDS_KEPT_US,
+};
 use super::tests::{CRASH_AFTER, Node, execute, request, request_of, show, transaction};
 use super::*;
 use crate::command::{Action, Command, Repeat, Request, RequestId, StatementResult};
@@ -317,9 +319,18 @@ fn a_forwarded_id_is_never_applied_again_when_it_is_forgotten() {
     node.execute(&["CREATE TABLE t(x)"]);
     let old = forwarded(1, 1, execute(&["INSERT INTO t VALUES(1)"]));
     node.command(&old);
-    node.advance_to(SERVER_IDS_KEPT_ENTRIES);
-    assert_eq!(node.command(&old).repeat, Repeat::Of(id_at(2)), "kept to the last");
+    let barrier = |time_us| Command { unix_time_us: TIME_US + time_us, ..plain(Action::Barrier) };
+    node.command(&barrier(SERVER_IDS_KEPT_US - 1));
     node.advance_to(SERVER_IDS_KEPT_ENTRIES + 300);
+    assert_eq!(node.command(&old).repeat, Repeat::Of(id_at(2)), "the log is long, but the id is young");
+    let mut other = Node::new();
+    other.execute(&["CREATE TABLE t(x)"]);
+    other.command(&old);
+    other.command(&barrier(CLIENT_IDS_KEPT_US));
+    other.advance_to(SERVER_IDS_KEPT_ENTRIES);
+    assert_eq!(other.command(&old).repeat, Repeat::Of(id_at(2)), "the id is old, but the log is short");
+    node.command(&barrier(SERVER_IDS_KEPT_US + 1));
+    node.advance_to(SERVER_IDS_KEPT_ENTRIES + 600);
     assert_eq!(node.ids_kept(), 0);
     for restarts in 0..2 {
         let refused = node.command(&old);
