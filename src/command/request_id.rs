@@ -118,13 +118,13 @@ impl RequestId {
 
 /// Equal for actions that ask for the same. What bounds a request (`db_timeout`) is no part of what it asks for.
 fn fingerprint(action: &Action) -> u64 {
-    let unbounded = |request: &Request| Request { vm_steps_max: 0, ..request.clone() };
+    let without_bound = |request: &Request| Request { vm_steps_max: 0, ..request.clone() };
     let bytes = match action {
         Action::Execute(request) if request.vm_steps_max > 0 => {
-            codec::action_bytes(&Action::Execute(unbounded(request)))
+            codec::action_bytes(&Action::Execute(without_bound(request)))
         }
         Action::Request(request) if request.vm_steps_max > 0 => {
-            codec::action_bytes(&Action::Request(unbounded(request)))
+            codec::action_bytes(&Action::Request(without_bound(request)))
         }
         _ => codec::action_bytes(action),
     };
