@@ -129,14 +129,15 @@ impl Record {
             let text = format!("the database belongs to cluster {}, not to {cluster}", record.cluster);
             return Err(Fatal::new(text));
         }
-        if bytes[..4] != FORMAT.to_le_bytes() {
-            record.upgrade(connection)?;
-        }
         Ok(record)
     }
 
-    /// Brings a database of an older format up to date: the same for all, whenever it happens.
-    fn upgrade(&self, connection: &Connection) -> Result<(), Fatal> {
+    /// Brings a database of an older format up to date: the same for all, whenever it happens. The connection is not
+    /// DEFENSIVE yet.
+    pub(super) fn upgrade(&self, connection: &Connection) -> Result<(), Fatal> {
+        if read_row(connection, ROW_TRIMMED)?.is_some() {
+            return Ok(());
+        }
         let failed = |error| Fatal::sqlite("bringing the database up to date", &error);
         let rows = format!("BEGIN IMMEDIATE; INSERT OR IGNORE INTO {RESERVED_TABLE} VALUES {}", rows_since_format_2());
         connection.execute(&rows).map_err(failed)?;

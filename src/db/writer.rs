@@ -162,6 +162,7 @@ impl Writer {
         );
         connection.execute(&settings).map_err(failed)?;
         let record = Record::open(&connection, options.cluster)?;
+        record.upgrade(&connection)?;
         connection.harden(options.foreign_keys).map_err(failed)?;
         functions::install(&connection).map_err(failed)?;
         connection.set_authorizer(authorizer::authorize_write);
