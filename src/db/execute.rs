@@ -282,7 +282,7 @@ impl Writer {
     fn commit_progress(&mut self, entry: &mut Run<'_>, ran: &Ran) -> Result<(), Fatal> {
         let before = self.numbers();
         let (number, result_bytes, sequence) = (entry.statements, entry.result_bytes, entry.sequence);
-        self.trail.add(&mut entry.trail, number, ran, result_bytes, sequence)?;
+        self.trail.add(&entry.trail, number, ran, result_bytes, sequence)?;
         // What we wrote is not the client's.
         self.forget_changes_since(&before);
         self.connection.set_last_insert_rowid(before.last_insert_rowid);
@@ -294,6 +294,7 @@ impl Writer {
             steps_used: entry.steps_used,
         };
         self.commit("committing a statement")?;
+        entry.trail.committed();
         #[cfg(test)]
         super::tests::crash_after_statement(entry.statements)?;
         Ok(())

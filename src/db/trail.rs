@@ -87,13 +87,18 @@ impl Trail {
         }
     }
 
-    /// The row for a statement that has just ended.
-    fn take_row(&mut self, ran: &Ran, result_bytes: usize, sequence: bool) -> Vec<u8> {
-        let mut out = self.strings.to_le_bytes().to_vec();
-        let results = std::mem::take(&mut self.results);
+    /// What was gathered stands in the database now.
+    pub fn committed(&mut self) {
         self.strings = 0;
+        self.results.clear();
+        self.is_written = true;
+    }
+
+    /// The row for a statement that has just ended.
+    fn row(&self, ran: &Ran, result_bytes: usize, sequence: bool) -> Vec<u8> {
+        let mut out = self.strings.to_le_bytes().to_vec();
         // What came after a result that was lost is of no use.
-        let kept = if self.keeps_results && !self.is_incomplete { outcome_of(results) } else { None };
+        let kept = if self.keeps_results && !self.is_incomplete { outcome_of(self.results.clone()) } else { None };
         out.push(u8::from(kept.is_some()));
         if let Some(outcome) = kept {
             put_bytes(&mut out, &outcome);
@@ -152,17 +157,15 @@ impl TrailStatements {
     /// Adds the row for statement number `number` (from 1) inside the open transaction. The connection's counters change.
     pub fn add(
         &mut self,
-        trail: &mut Trail,
+        trail: &Trail,
         number: u64,
         ran: &Ran,
         result_bytes: usize,
         sequence: bool,
     ) -> Result<(), Fatal> {
-        let row = trail.take_row(ran, result_bytes, sequence);
+        let row = trail.row(ran, result_bytes, sequence);
         let id = -i64::try_from(number).expect("a request has fewer statements");
-        own::run_with(&mut self.insert, &[ValueRef::Integer(id), ValueRef::Blob(&row)], "recording a statement")?;
-        trail.is_written = true;
-        Ok(())
+        own::run_with(&mut self.insert, &[ValueRef::Integer(id), ValueRef::Blob(&row)], "recording a statement")
     }
 
     /// Removes all rows inside the open transaction.
