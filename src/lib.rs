@@ -11,6 +11,7 @@
 //! | [`node`] | one replica as threads: raft, WAL, applier; `handle` is the only door in |
 //! | [`db`] | SQLite: the writer (apply), the readers, determinism; the only place that names rusqlite |
 //! | [`queue`] | queued writes |
+//! | [`net`] | traffic between nodes |
 //! | [`vars`] | counters of `/debug/vars` |
 //! | [`limits`] | what bounds the memory of the process; turns for large requests and results |
 //! | [`config`], [`text`], [`logging`] | flags, Go-style text forms, log lines |
@@ -70,6 +71,7 @@ pub mod db;
 pub mod http;
 pub mod limits;
 pub mod logging;
+pub mod net;
 pub mod node;
 pub mod queue;
 pub mod server;

@@ -16,7 +16,8 @@ fn script(seed: u64, statements: usize, odd_in_hundred: u64) -> Vec<Command> {
     let mut dice = Dice(seed);
     let plain = |sql: &str| Statement { sql: sql.to_owned(), parameters: Vec::new() };
     let schema = Request { statements: SCHEMA.iter().map(|s| plain(s)).collect(), ..Request::default() };
-    let mut commands = vec![Command { unix_time_us: 1_600_000_000_000_000, seed: 1, action: Action::Execute(schema) }];
+    let mut commands =
+        vec![Command { unix_time_us: 1_600_000_000_000_000, seed: 1, action: Action::Execute(schema), request: None }];
     let mut count = 0;
     while count < statements {
         let mut request = Request { transaction: dice.below(4) == 0, ..Request::default() };
@@ -42,7 +43,7 @@ fn script(seed: u64, statements: usize, odd_in_hundred: u64) -> Vec<Command> {
         };
         // Now and then the leader's clock stands still.
         let unix_time_us = 1_600_000_000_000_000 + (commands.len() as i64 / 3) * 1_234_567;
-        commands.push(Command { unix_time_us, seed: dice.next(), action });
+        commands.push(Command { unix_time_us, seed: dice.next(), action, request: None });
     }
     // As they travel: every replica decodes the same bytes.
     commands.iter().map(|c| Command::decode(&c.encode()).expect("an encoded command decodes")).collect()
@@ -188,7 +189,7 @@ fn log_of(statements: &[(&str, Vec<Value>)]) -> Vec<Command> {
         let parameters = values.iter().map(|value| Parameter { name: None, value: value.clone() }).collect();
         let statements = vec![Statement { sql: (*sql).to_owned(), parameters }];
         let action = Action::Request(Request { statements, ..Request::default() });
-        Command { unix_time_us: 1_600_000_000_000_000 + at as i64 * 1_000_000, seed: at as u64, action }
+        Command { unix_time_us: 1_600_000_000_000_000 + at as i64 * 1_000_000, seed: at as u64, action, request: None }
     };
     statements.iter().enumerate().map(command).collect()
 }
@@ -375,7 +376,7 @@ fn a_budget_of_steps_ends_at_the_same_step_whatever_was_prepared_before() {
     let command = |sql: &str, vm_steps_max: u64| {
         let statements = vec![Statement { sql: sql.to_owned(), parameters: Vec::new() }];
         let request = Request { statements, vm_steps_max, transaction: sql.contains(';'), ..Request::default() };
-        Command { unix_time_us: 1_600_000_500_000_000, seed: 1, action: Action::Request(request) }
+        Command { unix_time_us: 1_600_000_500_000_000, seed: 1, action: Action::Request(request), request: None }
     };
     for sql in limited {
         // How many portions it takes; then budgets around it, with the same text run without a limit in between, so that

@@ -1,9 +1,10 @@
 //! The bytes of a log entry: arbitrary and damaged ones never panic, and what decodes has one encoding.
 #![no_main]
 
-use ferrolite::command::{Action, Command, Parameter, Request, Statement, Value};
+use ferrolite::command::{Action, Command, Parameter, Request, RequestId, Statement, Value};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
+use raft::Index;
 
 fuzz_target!(|bytes: &[u8]| {
     check(bytes);
@@ -30,14 +31,22 @@ fn check(bytes: &[u8]) {
 }
 
 fn command(u: &mut Unstructured) -> Result<Command> {
-    let action = match u.int_in_range(0..=4)? {
+    let action = match u.int_in_range(0..=6)? {
         0 => Action::Execute(request(u)?),
         1 => Action::Request(request(u)?),
         2 => Action::Barrier,
         3 => Action::Vacuum,
-        _ => Action::Optimize { mask: u.arbitrary()? },
+        4 => Action::Optimize { mask: u.arbitrary()? },
+        5 => Action::Hash,
+        _ => Action::Verdict { index: Index(u.arbitrary()?), hash: u.arbitrary()? },
     };
-    Ok(Command { unix_time_us: u.arbitrary()?, seed: u.arbitrary()?, action })
+    let issued_after = Index(u.arbitrary()?);
+    let request = match u.int_in_range(0..=2)? {
+        0 => None,
+        1 => Some(RequestId::from_server(u.arbitrary()?, issued_after, &action)),
+        _ => RequestId::from_client(u.arbitrary()?, issued_after, &action).ok(),
+    };
+    Ok(Command { unix_time_us: u.arbitrary()?, seed: u.arbitrary()?, action, request })
 }
 
 fn request(u: &mut Unstructured) -> Result<Request> {

@@ -3,33 +3,37 @@
 //! Pure; any thread. Decoding never panics, whatever the bytes, and allocates no more than a small multiple of their
 //! length: every count is checked against the bytes that are left before anything is reserved.
 //!
-//! Layout, version 1 (integers little-endian; `len` is a u32):
-//! - version u8, action u8, unix_time_us i64, seed u64, then by action
+//! Layout, version 2 (integers little-endian; `len` is a u32):
+//! - version u8, action u8, unix_time_us i64, seed u64, flags u8 (1: a request id follows), then by action
+//! - request id: key len u16 + bytes, issued_after u64, fingerprint u64
 //! - execute, request: flags u8 (1 transaction, 2 qualify columns), vm_steps_max u64, statements len, each: sql len +
 //!   UTF-8, parameters len, each: kind u8 (value kind, plus 16 when a name follows), name len + UTF-8, value
 //! - values: null nothing; integer i64; real f64 bits; text and blob len + bytes
-//! - barrier, vacuum: nothing; optimize: mask u32
+//! - barrier, vacuum, hash: nothing; optimize: mask u32; verdict: index u64, hash 32 bytes
+//!
+//! Version 1 has no flags and no request ids; it is read, and never written.
 
-use super::{Action, Command, Parameter, Request, Statement, Value};
+use super::bytes::{Input, KIND_NAMED, decode_value, encode_bytes, encode_length, encode_value, kind_of};
+use super::{Action, Command, Parameter, Request, RequestId, Statement, Value};
+use raft::Index;
 use std::fmt;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const VERSION_WITHOUT_IDS: u8 = 1;
 
 const ACTION_EXECUTE: u8 = 1;
 const ACTION_REQUEST: u8 = 2;
 const ACTION_BARRIER: u8 = 3;
 const ACTION_VACUUM: u8 = 4;
 const ACTION_OPTIMIZE: u8 = 5;
+const ACTION_HASH: u8 = 6;
+const ACTION_VERDICT: u8 = 7;
+
+/// A request id follows the stamps.
+const FLAG_ID: u8 = 1;
 
 const FLAG_TRANSACTION: u8 = 1;
 const FLAG_QUALIFY: u8 = 2;
-
-const KIND_NULL: u8 = 0;
-const KIND_INTEGER: u8 = 1;
-const KIND_REAL: u8 = 2;
-const KIND_TEXT: u8 = 3;
-const KIND_BLOB: u8 = 4;
-const KIND_NAMED: u8 = 16;
 
 /// Where the stamps stand: behind version and action.
 const TIME_RANGE: std::ops::Range<usize> = 2..10;
@@ -51,6 +55,8 @@ pub enum DecodeError {
     Version(u8),
     /// A tag or flag that has no meaning.
     Tag(u8),
+    /// A key or a list has a length that it cannot have.
+    Length(usize),
     /// A text that is not UTF-8.
     Text,
     /// Bytes are left over.
@@ -63,6 +69,7 @@ impl fmt::Display for DecodeError {
             DecodeError::Truncated => f.write_str("the command is cut off"),
             DecodeError::Version(version) => write!(f, "command version {version} is not known"),
             DecodeError::Tag(tag) => write!(f, "the command has an unknown tag {tag}"),
+            DecodeError::Length(length) => write!(f, "something in the command has the impossible length {length}"),
             DecodeError::Text => f.write_str("a text in the command is not UTF-8"),
             DecodeError::Trailing => f.write_str("bytes follow the command"),
         }
@@ -85,20 +92,17 @@ impl Command {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.encoded_bytes_guess());
         out.push(VERSION);
-        out.push(match self.action {
-            Action::Execute(_) => ACTION_EXECUTE,
-            Action::Request(_) => ACTION_REQUEST,
-            Action::Barrier => ACTION_BARRIER,
-            Action::Vacuum => ACTION_VACUUM,
-            Action::Optimize { .. } => ACTION_OPTIMIZE,
-        });
+        out.push(tag(&self.action));
         out.extend_from_slice(&self.unix_time_us.to_le_bytes());
         out.extend_from_slice(&self.seed.to_le_bytes());
-        match &self.action {
-            Action::Execute(request) | Action::Request(request) => encode_request(&mut out, request),
-            Action::Barrier | Action::Vacuum => {}
-            Action::Optimize { mask } => out.extend_from_slice(&mask.to_le_bytes()),
+        match &self.request {
+            None => out.push(0),
+            Some(id) => {
+                out.push(FLAG_ID);
+                id.encode(&mut out);
+            }
         }
+        encode_action(&mut out, &self.action);
         assert!(out.len() <= COMMAND_BYTES_MAX, "a request's body is bounded far below this");
         out
     }
@@ -108,43 +112,91 @@ impl Command {
     /// # Errors
     /// The bytes are not exactly one command of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Command, DecodeError> {
-        let mut input = Input { bytes };
+        let mut input = Input::new(bytes);
         let version = input.u8()?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WITHOUT_IDS {
             return Err(DecodeError::Version(version));
         }
         let action = input.u8()?;
-        let unix_time_us = i64::from_le_bytes(input.array()?);
-        let seed = u64::from_le_bytes(input.array()?);
-        let action = match action {
-            ACTION_EXECUTE => Action::Execute(decode_request(&mut input)?),
-            ACTION_REQUEST => Action::Request(decode_request(&mut input)?),
-            ACTION_BARRIER => Action::Barrier,
-            ACTION_VACUUM => Action::Vacuum,
-            ACTION_OPTIMIZE => Action::Optimize { mask: u32::from_le_bytes(input.array()?) },
-            tag => return Err(DecodeError::Tag(tag)),
+        let unix_time_us = input.i64()?;
+        let seed = input.u64()?;
+        let flags = if version == VERSION_WITHOUT_IDS { 0 } else { input.u8()? };
+        let request = match flags {
+            0 => None,
+            FLAG_ID => Some(RequestId::decode(&mut input)?),
+            _ => return Err(DecodeError::Tag(flags)),
         };
-        if !input.bytes.is_empty() {
-            return Err(DecodeError::Trailing);
-        }
-        Ok(Command { unix_time_us, seed, action })
+        let action = decode_action(&mut input, action)?;
+        input.end()?;
+        Ok(Command { unix_time_us, seed, action, request })
     }
 
     fn encoded_bytes_guess(&self) -> usize {
-        const HEAD: usize = 48;
-        const PER_STATEMENT: usize = 8;
-        const PER_PARAMETER: usize = 13;
-        let (Action::Execute(request) | Action::Request(request)) = &self.action else { return HEAD };
-        let of_value = |p: &Parameter| match &p.value {
-            Value::Text(b) | Value::Blob(b) => b.len(),
-            _ => 0,
-        };
-        let of_statement = |s: &Statement| {
-            let values: usize = s.parameters.iter().map(|p| PER_PARAMETER + of_value(p)).sum();
-            PER_STATEMENT + s.sql.len() + values
-        };
-        HEAD + request.statements.iter().map(of_statement).sum::<usize>()
+        const HEAD: usize = 64;
+        let id = self.request.as_ref().map_or(0, |id| id.key().len() + 18);
+        HEAD + id + action_bytes_guess(&self.action)
     }
+}
+
+/// The action's bytes alone, for those who compare actions. Nothing follows from it for [`Command::decode`].
+pub(super) fn action_bytes(action: &Action) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + action_bytes_guess(action));
+    out.push(tag(action));
+    encode_action(&mut out, action);
+    out
+}
+
+fn action_bytes_guess(action: &Action) -> usize {
+    const REQUEST: usize = 13;
+    const PER_STATEMENT: usize = 8;
+    const PER_PARAMETER: usize = 13;
+    let (Action::Execute(request) | Action::Request(request)) = action else { return 40 };
+    let of_value = |p: &Parameter| match &p.value {
+        Value::Text(b) | Value::Blob(b) => b.len(),
+        _ => 0,
+    };
+    let of_statement = |s: &Statement| {
+        let values: usize = s.parameters.iter().map(|p| PER_PARAMETER + of_value(p)).sum();
+        PER_STATEMENT + s.sql.len() + values
+    };
+    REQUEST + request.statements.iter().map(of_statement).sum::<usize>()
+}
+
+fn tag(action: &Action) -> u8 {
+    match action {
+        Action::Execute(_) => ACTION_EXECUTE,
+        Action::Request(_) => ACTION_REQUEST,
+        Action::Barrier => ACTION_BARRIER,
+        Action::Vacuum => ACTION_VACUUM,
+        Action::Optimize { .. } => ACTION_OPTIMIZE,
+        Action::Hash => ACTION_HASH,
+        Action::Verdict { .. } => ACTION_VERDICT,
+    }
+}
+
+fn encode_action(out: &mut Vec<u8>, action: &Action) {
+    match action {
+        Action::Execute(request) | Action::Request(request) => encode_request(out, request),
+        Action::Barrier | Action::Vacuum | Action::Hash => {}
+        Action::Optimize { mask } => out.extend_from_slice(&mask.to_le_bytes()),
+        Action::Verdict { index, hash } => {
+            out.extend_from_slice(&index.0.to_le_bytes());
+            out.extend_from_slice(hash);
+        }
+    }
+}
+
+fn decode_action(input: &mut Input<'_>, tag: u8) -> Result<Action, DecodeError> {
+    Ok(match tag {
+        ACTION_EXECUTE => Action::Execute(decode_request(input)?),
+        ACTION_REQUEST => Action::Request(decode_request(input)?),
+        ACTION_BARRIER => Action::Barrier,
+        ACTION_VACUUM => Action::Vacuum,
+        ACTION_OPTIMIZE => Action::Optimize { mask: input.u32()? },
+        ACTION_HASH => Action::Hash,
+        ACTION_VERDICT => Action::Verdict { index: Index(input.u64()?), hash: input.array()? },
+        tag => return Err(DecodeError::Tag(tag)),
+    })
 }
 
 fn encode_request(out: &mut Vec<u8>, request: &Request) {
@@ -157,35 +209,13 @@ fn encode_request(out: &mut Vec<u8>, request: &Request) {
         encode_bytes(out, statement.sql.as_bytes());
         encode_length(out, statement.parameters.len());
         for Parameter { name, value } in &statement.parameters {
-            let kind = match value {
-                Value::Null => KIND_NULL,
-                Value::Integer(_) => KIND_INTEGER,
-                Value::Real(_) => KIND_REAL,
-                Value::Text(_) => KIND_TEXT,
-                Value::Blob(_) => KIND_BLOB,
-            };
-            out.push(kind | if name.is_some() { KIND_NAMED } else { 0 });
+            out.push(kind_of(value.as_ref()) | if name.is_some() { KIND_NAMED } else { 0 });
             if let Some(name) = name {
                 encode_bytes(out, name.as_bytes());
             }
-            match value {
-                Value::Null => {}
-                Value::Integer(i) => out.extend_from_slice(&i.to_le_bytes()),
-                Value::Real(r) => out.extend_from_slice(&r.to_bits().to_le_bytes()),
-                Value::Text(b) | Value::Blob(b) => encode_bytes(out, b),
-            }
+            encode_value(out, value.as_ref());
         }
     }
-}
-
-fn encode_length(out: &mut Vec<u8>, length: usize) {
-    let length = u32::try_from(length).expect("a part of a command is shorter than the command's limit");
-    out.extend_from_slice(&length.to_le_bytes());
-}
-
-fn encode_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    encode_length(out, bytes.len());
-    out.extend_from_slice(bytes);
 }
 
 fn decode_request(input: &mut Input<'_>) -> Result<Request, DecodeError> {
@@ -193,7 +223,7 @@ fn decode_request(input: &mut Input<'_>) -> Result<Request, DecodeError> {
     if flags & !(FLAG_TRANSACTION | FLAG_QUALIFY) != 0 {
         return Err(DecodeError::Tag(flags));
     }
-    let vm_steps_max = u64::from_le_bytes(input.array()?);
+    let vm_steps_max = input.u64()?;
     let count = input.count(STATEMENT_BYTES_MIN)?;
     let mut statements = Vec::with_capacity(count);
     for _ in 0..count {
@@ -216,51 +246,8 @@ fn decode_request(input: &mut Input<'_>) -> Result<Request, DecodeError> {
 fn decode_parameter(input: &mut Input<'_>) -> Result<Parameter, DecodeError> {
     let tag = input.u8()?;
     let name = if tag & KIND_NAMED != 0 { Some(input.text()?) } else { None };
-    let value = match tag & !KIND_NAMED {
-        KIND_NULL => Value::Null,
-        KIND_INTEGER => Value::Integer(i64::from_le_bytes(input.array()?)),
-        KIND_REAL => Value::Real(f64::from_bits(u64::from_le_bytes(input.array()?))),
-        KIND_TEXT => Value::Text(input.bytes()?.to_vec()),
-        KIND_BLOB => Value::Blob(input.bytes()?.to_vec()),
-        _ => return Err(DecodeError::Tag(tag)),
-    };
+    let value = decode_value(input, tag & !KIND_NAMED)?;
     Ok(Parameter { name, value })
-}
-
-/// What is left to decode.
-struct Input<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Input<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self.bytes.split_at_checked(length).ok_or(DecodeError::Truncated)?;
-        self.bytes = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        Ok(self.take(N)?.try_into().expect("take gives the asked length"))
-    }
-
-    fn u8(&mut self) -> Result<u8, DecodeError> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    /// A number of things that take at least `bytes_min` bytes each.
-    fn count(&mut self, bytes_min: usize) -> Result<usize, DecodeError> {
-        let count = u32::from_le_bytes(self.array()?) as usize;
-        if count > self.bytes.len() / bytes_min { Err(DecodeError::Truncated) } else { Ok(count) }
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
-        let length = u32::from_le_bytes(self.array()?) as usize;
-        self.take(length)
-    }
-
-    fn text(&mut self) -> Result<String, DecodeError> {
-        std::str::from_utf8(self.bytes()?).map(str::to_owned).map_err(|_| DecodeError::Text)
-    }
 }
 
 #[cfg(test)]
@@ -295,10 +282,54 @@ mod tests {
             Action::Barrier,
             Action::Vacuum,
             Action::Optimize { mask: 0xfffe },
+            Action::Hash,
+            Action::Verdict { index: Index(7), hash: [0xab; 32] },
         ]
         .into_iter()
-        .map(|action| Command { unix_time_us: -5, seed: u64::MAX, action })
+        .flat_map(|action| {
+            let ids = [
+                None,
+                Some(RequestId::from_server([7; 16], Index(9), &action)),
+                Some(RequestId::from_client(b"k", Index(0), &action).unwrap()),
+            ];
+            ids.map(|request| Command { unix_time_us: -5, seed: u64::MAX, action: action.clone(), request })
+        })
         .collect()
+    }
+
+    #[test]
+    fn stamps_go_where_decoding_finds_them() {
+        for mut command in samples() {
+            let mut bytes = command.encode();
+            stamp(&mut bytes, 77, 88);
+            (command.unix_time_us, command.seed) = (77, 88);
+            assert_eq!(Command::decode(&bytes), Ok(command));
+        }
+    }
+
+    #[test]
+    fn the_version_without_ids_is_still_read() {
+        for command in samples().into_iter().filter(|c| c.request.is_none()) {
+            let mut bytes = command.encode();
+            assert_eq!(bytes.remove(SEED_RANGE.end), 0, "the flags");
+            bytes[0] = VERSION_WITHOUT_IDS;
+            assert_eq!(Command::decode(&bytes), Ok(command));
+        }
+    }
+
+    #[test]
+    fn an_id_of_another_kind_or_length_is_refused() {
+        let command = samples().into_iter().find(|c| c.request.is_some()).unwrap();
+        let bytes = command.encode();
+        let key_at = SEED_RANGE.end + 3;
+        let mut other_kind = bytes.clone();
+        other_kind[key_at] = 9;
+        assert_eq!(Command::decode(&other_kind), Err(DecodeError::Tag(9)));
+        for length in [0u16, 1, 257, u16::MAX] {
+            let mut other_length = bytes.clone();
+            other_length[key_at - 2..key_at].copy_from_slice(&length.to_le_bytes());
+            assert!(Command::decode(&other_length).is_err(), "{length}");
+        }
     }
 
     #[test]
@@ -335,12 +366,12 @@ mod tests {
             }
         }
         let mut bytes = samples()[0].encode();
-        bytes[27..31].copy_from_slice(&u32::MAX.to_le_bytes());
+        bytes[28..32].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(Command::decode(&bytes), Err(DecodeError::Truncated));
     }
 
     #[test]
     fn a_newer_version_is_named() {
-        assert_eq!(Command::decode(&[2, 3]), Err(DecodeError::Version(2)));
+        assert_eq!(Command::decode(&[3, 3]), Err(DecodeError::Version(3)));
     }
 }

@@ -1,6 +1,7 @@
 //! What clients send and what an entry carries.
 
-use super::Value;
+use super::{RequestId, Value};
+use raft::Index;
 
 /// A value for a placeholder. Item `n` of a statement's list (counted over all items, named ones included) binds
 /// parameter number `n` when it has no name (or an empty one), and `:name`, `@name`, `$name` when it has one.
@@ -43,6 +44,18 @@ pub enum Action {
     Vacuum,
     /// `PRAGMA optimize` with this mask, at the same index on every node (statistics change plans).
     Optimize { mask: u32 },
+    /// Compute the logical hash of the database at this index (`db::hash`). Changes nothing, but ends the applier's batch, so
+    /// that the hash is of this index and no later one.
+    Hash,
+    /// What the majority holds the hash at `index` to be. Changes nothing.
+    Verdict { index: Index, hash: [u8; 32] },
+}
+
+impl Action {
+    /// The entry must be the last of its batch: something is to be done with exactly the database that it leaves.
+    pub fn ends_batch(&self) -> bool {
+        matches!(self, Action::Hash)
+    }
 }
 
 /// The content of one log entry of kind `Command`.
@@ -54,4 +67,6 @@ pub struct Command {
     /// Seeds `random()` and `randomblob()` while this entry is applied.
     pub seed: u64,
     pub action: Action,
+    /// By what a repeat of it is known; `None`: it is applied as often as it stands in the log.
+    pub request: Option<RequestId>,
 }

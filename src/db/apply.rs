@@ -11,8 +11,9 @@ use super::context;
 use super::fatal::{Fatal, refusal};
 use super::functions::NO_ROWID;
 use super::record::{self, Progress};
+use super::trail::{self, Resumed, Trail, Within};
 use super::writer::{Writer, has_statistics, run};
-use crate::command::{Action, Command, Request, StatementResult};
+use crate::command::{Action, Command, Outcome, Repeat, Request, StatementResult};
 use raft::LogId;
 use std::sync::Arc;
 
@@ -26,13 +27,18 @@ pub enum Item {
     Membership(Arc<[u8]>),
 }
 
-/// What an entry came to.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// One for each SQL string that was reached, in order.
-    pub results: Vec<StatementResult>,
-    /// The request failed as a whole (COMMIT was impossible), and nothing of it remains; `results` is empty then.
-    pub request_error: Option<String>,
+impl Item {
+    fn command(&self) -> Option<&Command> {
+        match self {
+            Item::Command(command) => Some(command),
+            Item::Noop | Item::Membership(_) => None,
+        }
+    }
+
+    /// The entry must be the last of its batch: something is to be done with exactly the database that it leaves.
+    pub fn ends_batch(&self) -> bool {
+        matches!(self, Item::Command(command) if command.action.ends_batch())
+    }
 }
 
 pub(super) const TEXT_FOREIGN_KEY: &str = "FOREIGN KEY constraint failed";
@@ -49,8 +55,10 @@ pub(super) struct Run<'a> {
     pub alone: bool,
     /// SQL statements met so far, those inside strings counted one by one.
     pub statements: u64,
-    /// As many of them were done before a crash.
-    pub done_before: u64,
+    /// What was done before a crash, until it is taken over; and the string that was not done whole, until it goes on.
+    pub resumed: Option<Resumed>,
+    pub within: Option<Within>,
+    pub trail: Trail,
     /// VM steps taken of the request's budget; what counts is the same on every node.
     pub steps_used: u64,
     /// Memory of the rows collected so far.
@@ -83,7 +91,9 @@ impl<'a> Run<'a> {
             rows_from_reads,
             alone,
             statements: 0,
-            done_before: 0,
+            resumed: None,
+            within: None,
+            trail: Trail::default(),
             steps_used: 0,
             result_bytes: 0,
             changes_set: false,
@@ -109,27 +119,69 @@ impl Writer {
         let outcome = match item {
             Item::Noop => Outcome::default(),
             Item::Membership(bytes) => {
-                self.as_no_parent(|writer| record::write_membership(&writer.connection, bytes))?;
+                self.as_no_parent(|writer| record::write_membership(&writer.connection, id.index, bytes))?;
                 Outcome::default()
             }
             Item::Command(command) => {
-                self.begin_entry(command, Progress::default())?;
-                match &command.action {
-                    Action::Barrier => Outcome::default(),
-                    Action::Vacuum | Action::Optimize { .. } => return Ok(None),
-                    Action::Execute(request) | Action::Request(request) => {
-                        let rows_from_reads = matches!(command.action, Action::Request(_));
-                        let mut entry = Run::new(id, command.seed, request, rows_from_reads, false);
-                        let Some(outcome) = self.run_in_group(&mut entry)? else { return Ok(None) };
-                        self.end_entry(&entry)?;
-                        self.record.changed = id.index;
-                        outcome
+                let outcome = match self.repeat(command)? {
+                    Some(repeat) => {
+                        self.note_time(command.unix_time_us);
+                        Some(repeat)
                     }
-                }
+                    None => self.command_in_group(id, command)?,
+                };
+                let Some(outcome) = outcome else { return Ok(None) };
+                outcome
             }
         };
-        self.record.applied = id;
+        self.end_applied(id, item.command(), &outcome, false)?;
         Ok(Some(outcome))
+    }
+
+    fn command_in_group(&mut self, id: LogId, command: &Command) -> Result<Option<Outcome>, Fatal> {
+        self.begin_entry(command, Progress::default())?;
+        match &command.action {
+            Action::Barrier | Action::Hash | Action::Verdict { .. } => Ok(Some(Outcome::default())),
+            Action::Vacuum | Action::Optimize { .. } => Ok(None),
+            Action::Execute(request) | Action::Request(request) => {
+                let rows_from_reads = matches!(command.action, Action::Request(_));
+                let mut entry = Run::new(id, command.seed, request, rows_from_reads, false);
+                let Some(outcome) = self.run_in_group(&mut entry)? else { return Ok(None) };
+                self.end_entry(&entry)?;
+                self.record.changed = id.index;
+                Ok(Some(outcome))
+            }
+        }
+    }
+
+    /// What to answer if the command's request was there before.
+    fn repeat(&mut self, command: &Command) -> Result<Option<Outcome>, Fatal> {
+        match &command.request {
+            Some(id) => self.retries.answer(id),
+            None => Ok(None),
+        }
+    }
+
+    /// Whatever the entry was: it is the applied one now, and what it came to is kept if it will be asked for again.
+    fn end_applied(
+        &mut self,
+        id: LogId,
+        command: Option<&Command>,
+        outcome: &Outcome,
+        is_incomplete: bool,
+    ) -> Result<(), Fatal> {
+        let request = command.and_then(|command| command.request.as_ref());
+        self.as_no_parent(|writer| {
+            let time_us = writer.record.time_us;
+            if let Some(request) = request
+                && outcome.repeat == Repeat::First
+            {
+                writer.retries.keep(request, id, time_us, (!is_incomplete).then_some(outcome))?;
+            }
+            writer.retries.trim(&writer.connection, id.index, time_us)
+        })?;
+        self.record.applied = id;
+        Ok(())
     }
 
     fn run_in_group(&mut self, entry: &mut Run<'_>) -> Result<Option<Outcome>, Fatal> {
@@ -142,7 +194,7 @@ impl Writer {
         }
         if !failed && self.violates_foreign_keys() {
             failed = true;
-            outcome = Outcome { results: Vec::new(), request_error: Some(TEXT_FOREIGN_KEY.to_owned()) };
+            outcome = Outcome::error(TEXT_FOREIGN_KEY, Repeat::First);
         }
         if failed {
             self.roll_back_to_savepoint()?;
@@ -156,11 +208,16 @@ impl Writer {
     fn run_strings(&mut self, entry: &mut Run<'_>) -> Result<Option<(Outcome, bool)>, Fatal> {
         let mut outcome = Outcome::default();
         let request = entry.request;
-        for statement in &request.statements {
+        let done = self.skip_done(entry, &mut outcome)?;
+        for statement in &request.statements[done..] {
             match self.run_string(entry, statement)? {
-                End::Nothing => {}
-                End::Result(result) => outcome.results.push(result),
+                End::Nothing => entry.trail.string_ended(None),
+                End::Result(result) => {
+                    entry.trail.string_ended(Some(&result));
+                    outcome.results.push(result);
+                }
                 End::Failed(error) => {
+                    entry.trail.string_ended(Some(&error));
                     outcome.results.push(error);
                     if request.transaction {
                         return Ok(Some((outcome, true)));
@@ -175,13 +232,40 @@ impl Writer {
         Ok(Some((outcome, false)))
     }
 
+    /// Takes over what was done before a crash, and gives how many of the request's strings that were.
+    fn skip_done(&mut self, entry: &mut Run<'_>, outcome: &mut Outcome) -> Result<usize, Fatal> {
+        let Some(resumed) = entry.resumed.take() else { return Ok(0) };
+        let mut done = resumed.strings;
+        outcome.results = resumed.results;
+        entry.trail.is_written = true;
+        entry.trail.is_incomplete = resumed.is_incomplete;
+        entry.result_bytes = resumed.result_bytes;
+        match resumed.within {
+            Some(Within { failed: Some((text, is_read)), .. }) => {
+                let error = StatementResult::Error { text, is_read };
+                entry.trail.string_ended(Some(&error));
+                outcome.results.push(error);
+                done += 1;
+            }
+            within => entry.within = within,
+        }
+        if done > entry.request.statements.len() {
+            return Err(Fatal::new(format!("more of entry {} is done than it has", entry.index)));
+        }
+        Ok(done)
+    }
+
     /// Applies an entry in transactions of its own. No transaction is open before and after.
     pub(super) fn apply_alone(&mut self, id: LogId, item: &Item) -> Result<Outcome, Fatal> {
         let Item::Command(command) = item else {
             return Err(Fatal::new(format!("entry {id} holds no SQL, yet could not be applied in a transaction")));
         };
         let progress = self.record.progress;
-        let mut statistics = false;
+        // Only entries that are not repeats get here: a repeat is answered inside its batch.
+        if progress.statements == 0 && self.repeat(command)?.is_some() {
+            return Err(Fatal::new(format!("entry {id} repeats another, yet was to be applied")));
+        }
+        let (mut statistics, mut is_incomplete, mut has_trail) = (false, false, false);
         if std::mem::take(&mut self.wants_fresh_schema) || matches!(command.action, Action::Optimize { .. }) {
             self.forget_statistics()?;
         }
@@ -190,37 +274,42 @@ impl Writer {
             Action::Execute(request) | Action::Request(request) => {
                 let rows_from_reads = matches!(command.action, Action::Request(_));
                 let mut entry = Run::new(id, command.seed, request, rows_from_reads, true);
-                entry.done_before = progress.statements;
+                entry.statements = progress.statements;
                 entry.steps_used = progress.steps_used;
+                entry.trail.keeps_results = command.request.is_some() && !request.transaction;
+                if progress.statements > 0 {
+                    entry.resumed = Some(trail::resume(&self.connection)?);
+                }
                 let outcome =
                     if request.transaction { self.run_transaction(&mut entry)? } else { self.run_alone(&mut entry)? };
                 self.end_entry(&entry)?;
                 statistics = entry.statistics;
+                is_incomplete = entry.trail.is_incomplete;
+                has_trail = entry.trail.is_written;
                 outcome
             }
             Action::Vacuum => {
                 let request_error = self.vacuum()?;
                 run(&mut self.own.begin, "beginning a transaction")?;
-                Outcome { results: Vec::new(), request_error }
+                Outcome { request_error, ..Outcome::default() }
             }
             Action::Optimize { mask } => {
                 run(&mut self.own.begin, "beginning a transaction")?;
                 let request_error = self.optimize_undoable(*mask)?;
                 statistics = true;
-                Outcome { results: Vec::new(), request_error }
+                Outcome { request_error, ..Outcome::default() }
             }
-            Action::Barrier => {
+            Action::Barrier | Action::Hash | Action::Verdict { .. } => {
                 return Err(Fatal::new(format!("entry {id} could not be applied in a transaction")));
             }
         };
-        self.record.changed = id.index;
-        self.record.applied = id;
-        self.record.progress = Progress::default();
-        if let Some(text) = self.try_commit("committing an entry")? {
+        if let Some(text) = self.commit_alone(id, command, &outcome, is_incomplete, has_trail)? {
             // Virtual tables write what they gathered only now, and found that they cannot.
-            outcome = Outcome { results: Vec::new(), request_error: Some(text) };
+            outcome = Outcome::error(text, Repeat::First);
             run(&mut self.own.begin, "beginning a transaction")?;
-            self.commit("committing an entry")?;
+            if let Some(text) = self.commit_alone(id, command, &outcome, false, has_trail)? {
+                return Err(Fatal::new(format!("committing entry {id}: {text}")));
+            }
         }
         if statistics {
             self.forget_statistics()?;
@@ -228,24 +317,50 @@ impl Writer {
         Ok(outcome)
     }
 
+    /// Ends the open transaction as the last one of the entry. Gives SQLite's message, and has rolled back, when the
+    /// transaction cannot be committed.
+    fn commit_alone(
+        &mut self,
+        id: LogId,
+        command: &Command,
+        outcome: &Outcome,
+        is_incomplete: bool,
+        has_trail: bool,
+    ) -> Result<Option<String>, Fatal> {
+        if has_trail {
+            self.as_no_parent(|writer| writer.trail.clear())?;
+        }
+        self.record.changed = id.index;
+        self.end_applied(id, Some(command), outcome, is_incomplete)?;
+        self.record.progress = Progress::default();
+        self.try_commit("committing an entry")
+    }
+
     /// Passes over an entry as the operator wants it (`-skip-entry`): it fails, nothing of it is run, and the applied
     /// index moves on. Of an entry that ran alone, the statements that were committed before it stopped the node remain.
+    /// `command` is what the entry holds, if that can be read; its repeats fail alike.
     ///
     /// # Errors
     /// The machine failed, or the entry does not follow; the process must stop.
-    pub fn skip(&mut self, id: LogId, unix_time_us: Option<i64>) -> Result<Outcome, Fatal> {
+    pub fn skip(&mut self, id: LogId, command: Option<&Command>) -> Result<Outcome, Fatal> {
         if id.index != self.record.applied.index.next() || id.term < self.record.applied.term {
             return Err(Fatal::new(format!("entry {id} does not follow {}", self.record.applied)));
         }
         run(&mut self.own.begin, "beginning a transaction")?;
-        if let Some(time_us) = unix_time_us {
-            self.note_time(time_us);
+        let mut outcome = None;
+        if let Some(command) = command {
+            self.note_time(command.unix_time_us);
+            outcome = self.repeat(command)?;
+        }
+        let outcome = outcome.unwrap_or_else(|| Outcome::error(TEXT_SKIPPED, Repeat::First));
+        if self.record.progress.statements > 0 {
+            self.as_no_parent(|writer| writer.trail.clear())?;
         }
         self.record.changed = id.index;
-        self.record.applied = id;
+        self.end_applied(id, command, &outcome, false)?;
         self.record.progress = Progress::default();
         self.commit("skipping an entry")?;
-        Ok(Outcome { results: Vec::new(), request_error: Some(TEXT_SKIPPED.to_owned()) })
+        Ok(outcome)
     }
 
     fn note_time(&mut self, unix_time_us: i64) {
@@ -268,7 +383,7 @@ impl Writer {
         let (mut outcome, mut failed) = self.run_strings(entry)?.expect("checked in run_strings");
         if !failed && self.violates_foreign_keys() {
             failed = true;
-            outcome = Outcome { results: Vec::new(), request_error: Some(TEXT_FOREIGN_KEY.to_owned()) };
+            outcome = Outcome::error(TEXT_FOREIGN_KEY, Repeat::First);
         }
         if failed {
             self.roll_back()?;

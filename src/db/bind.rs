@@ -33,6 +33,16 @@ impl<'a> Binder<'a> {
         Ok(Binder { parameters, consumed: 0 })
     }
 
+    /// How many values the statements so far have used up.
+    pub fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    /// Goes on after statements that have used up as many.
+    pub fn resume(&mut self, consumed: usize) {
+        self.consumed = consumed;
+    }
+
     /// Binds the next statement of the string. It takes as many values from the left as it has placeholders; value
     /// `n` of these, when it has no name, goes to placeholder `n`. A value with a name goes to the placeholders of
     /// this name in every statement of the string. Later values win.

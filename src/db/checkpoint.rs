@@ -74,6 +74,11 @@ impl Writer {
         self.checkpoints.readers = Some(readers);
     }
 
+    /// Those that were attached.
+    pub(super) fn readers(&self) -> Option<Arc<Readers>> {
+        self.checkpoints.readers.clone()
+    }
+
     /// What can wait until those are answered who wait for the entries just applied: keeps the WAL small, and lets the disk
     /// begin with a growing one. To be called after each batch.
     ///

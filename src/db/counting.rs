@@ -3,13 +3,16 @@
 //! Runs on the applier and on readers' threads; decides nothing.
 
 use super::{Item, Outcome};
-use crate::command::{Action, Request, StatementResult};
+use crate::command::{Action, Repeat, Request, StatementResult};
 use crate::vars::db as vars;
 
 /// Counts what entries came to.
 pub fn applied<'a>(items: impl Iterator<Item = &'a Item>, outcomes: &[Outcome]) {
     for (item, outcome) in items.zip(outcomes) {
         let Item::Command(command) = item else { continue };
+        if outcome.repeat != Repeat::First {
+            continue;
+        }
         let errors = outcome.results.iter().filter(|r| matches!(r, StatementResult::Error { .. })).count() as u64;
         match &command.action {
             Action::Execute(request) => {
@@ -22,7 +25,7 @@ pub fn applied<'a>(items: impl Iterator<Item = &'a Item>, outcomes: &[Outcome]) 
                 vars::REQUEST_TRANSACTIONS.add(u64::from(request.transaction));
                 vars::EXECUTION_ERRORS.add(errors);
             }
-            Action::Barrier | Action::Vacuum | Action::Optimize { .. } => {}
+            Action::Barrier | Action::Vacuum | Action::Optimize { .. } | Action::Hash | Action::Verdict { .. } => {}
         }
     }
 }

@@ -19,6 +19,7 @@ use super::sqlite::memory::Budget;
 use super::sqlite::{Cached, Connection, Error, Script, Statement, Step, code};
 use super::steps::{Limit, STEPS_PER_PORTION};
 use super::tokens::{self, Leading};
+use super::trail::{Pending, Position};
 use super::writer::{Meta, Writer, run, try_run};
 use crate::command::{self, Column, StatementResult, Value, ValueRef};
 use std::time::Instant;
@@ -29,9 +30,9 @@ const TEXT_READ_TIMEOUT: &str = "query timeout";
 const TEXT_SAME_NAMES: &str = "too many columns of the same name: give them names";
 
 /// The rows of a statement that has columns.
-struct Rows {
-    columns: Vec<Column>,
-    rows: Vec<Vec<Value>>,
+pub(super) struct Rows {
+    pub columns: Vec<Column>,
+    pub rows: Vec<Vec<Value>>,
 }
 
 /// The connection's numbers before a statement that may have to be undone.
@@ -44,7 +45,7 @@ struct Numbers {
 }
 
 /// How a statement ended.
-enum Ran {
+pub(super) enum Ran {
     Done(Option<Rows>),
     /// The client's mistake, or a limit: the text, whether the statement only reads, and whether its effects are still
     /// to be undone.
@@ -69,7 +70,8 @@ impl Writer {
         if string.sql.is_empty() {
             return Ok(End::Nothing);
         }
-        if entry.is_out_of_steps() {
+        let within = entry.within.take();
+        if within.is_none() && entry.is_out_of_steps() {
             return Ok(failed(TEXT_WRITE_TIMEOUT.to_owned(), false));
         }
         let started = Instant::now();
@@ -79,7 +81,14 @@ impl Writer {
         };
         let mut script = Script::new(&string.sql);
         let mut any = false;
-        let mut rows = None;
+        let mut rows = Pending::None;
+        if let Some(within) = within {
+            if !script.resume(within.position.bytes) {
+                return Err(Fatal::new(format!("entry {} stopped where no statement ends", entry.index)));
+            }
+            binder.resume(within.position.parameters);
+            (any, rows) = (true, within.rows);
+        }
         loop {
             let mut cached = match self.next_statement(&mut script) {
                 Ok(Some(cached)) => cached,
@@ -88,7 +97,10 @@ impl Writer {
             };
             any = true;
             let ran = match binder.bind(&mut cached.statement) {
-                Ok(()) => self.run_statement(entry, &mut cached)?,
+                Ok(()) => {
+                    entry.trail.position = Position { bytes: script.position(), parameters: binder.consumed() };
+                    self.run_statement(entry, &mut cached)?
+                }
                 Err(BindError::Client(text)) => {
                     Ran::Failed { text, is_read: entry.rows_from_reads && cached.meta.readonly, undo: false }
                 }
@@ -101,20 +113,24 @@ impl Writer {
             }
             match ran {
                 Ran::Done(None) => {}
-                Ran::Done(some) => rows = some,
+                Ran::Done(Some(new)) => rows = Pending::Kept(new),
                 Ran::Failed { text, is_read, .. } => return Ok(failed(text, is_read)),
                 Ran::NeedsAlone => return Ok(End::NeedsAlone),
             }
         }
         let time = started.elapsed().as_secs_f64();
         Ok(End::Result(match rows {
-            Some(Rows { columns, rows }) => StatementResult::Rows { columns, rows, time },
-            None if any => StatementResult::Write {
+            Pending::Kept(Rows { columns, rows }) => StatementResult::Rows { columns, rows, time },
+            Pending::NotKept => {
+                entry.trail.is_incomplete = true;
+                StatementResult::Rows { columns: Vec::new(), rows: Vec::new(), time }
+            }
+            Pending::None if any => StatementResult::Write {
                 last_insert_id: self.record.last_insert_id,
                 rows_affected: self.record.rows_affected,
                 time,
             },
-            None => StatementResult::Write { last_insert_id: 0, rows_affected: 0, time },
+            Pending::None => StatementResult::Write { last_insert_id: 0, rows_affected: 0, time },
         }))
     }
 
@@ -141,9 +157,6 @@ impl Writer {
     fn run_statement(&mut self, entry: &mut Run<'_>, cached: &mut Cached<Meta>) -> Result<Ran, Fatal> {
         let number = entry.statements;
         entry.statements += 1;
-        if number < entry.done_before {
-            return Ok(Ran::Done(None));
-        }
         if entry.is_out_of_steps() {
             return Ok(Ran::failed(TEXT_WRITE_TIMEOUT));
         }
@@ -211,16 +224,16 @@ impl Writer {
         if self.connection.is_autocommit() {
             run(&mut self.own.begin, "beginning a transaction")?;
         }
-        if let Some(text) = self.commit_progress(entry)? {
+        if let Some(text) = self.commit_progress(entry, &ran)? {
             // What a virtual table writes with the commit is the statement's doing, and so is that it cannot.
             self.forget_changes_since(&before);
             self.connection.set_last_insert_rowid(before.last_insert_rowid);
             (self.record.last_insert_id, self.record.rows_affected) = before.shown;
+            ran = Ran::failed(&text);
             run(&mut self.own.begin, "beginning a transaction")?;
-            if let Some(text) = self.commit_progress(entry)? {
+            if let Some(text) = self.commit_progress(entry, &ran)? {
                 return Err(Fatal::new(format!("committing the progress of entry {}: {text}", entry.index)));
             }
-            ran = Ran::failed(&text);
         }
         if std::mem::take(&mut entry.statistics) {
             self.forget_statistics()?;
@@ -314,14 +327,19 @@ impl Writer {
             self.record.vacuum_us = self.record.time_us;
         }
         run(&mut self.own.begin, "beginning a transaction")?;
-        match self.commit_progress(entry)? {
+        match self.commit_progress(entry, &ran)? {
             None => Ok(ran),
             Some(text) => Err(Fatal::new(format!("committing the progress of entry {}: {text}", entry.index))),
         }
     }
 
     /// Gives SQLite's message, and has rolled back, when the statement's effects cannot be committed.
-    fn commit_progress(&mut self, entry: &Run<'_>) -> Result<Option<String>, Fatal> {
+    fn commit_progress(&mut self, entry: &mut Run<'_>, ran: &Ran) -> Result<Option<String>, Fatal> {
+        let before = self.numbers();
+        self.as_no_parent(|writer| writer.trail.add(&entry.trail, entry.statements, ran, entry.result_bytes))?;
+        // What we wrote is not the client's.
+        self.forget_changes_since(&before);
+        self.connection.set_last_insert_rowid(before.last_insert_rowid);
         let base = context::with(|c| c.total_changes_base.get());
         self.record.progress = Progress {
             statements: entry.statements,
@@ -330,6 +348,9 @@ impl Writer {
             steps_used: entry.steps_used,
         };
         let refused = self.try_commit("committing a statement")?;
+        if refused.is_none() {
+            entry.trail.committed();
+        }
         #[cfg(test)]
         if refused.is_none() {
             super::tests::crash_after_statement(entry.statements)?;

@@ -17,11 +17,18 @@ pub struct Fatal {
     pub sqlite_code: Option<i32>,
     /// Index of the log entry that was being applied, if it was one.
     pub entry: Option<u64>,
+    /// What to do about it, where that does not follow from the rest.
+    own_advice: Option<&'static str>,
 }
 
 impl Fatal {
     pub fn new(text: impl Into<String>) -> Fatal {
-        Fatal { text: text.into(), sqlite_code: None, entry: None }
+        Fatal { text: text.into(), sqlite_code: None, entry: None, own_advice: None }
+    }
+
+    /// Says what to do about it.
+    pub(super) fn with_advice(self, advice: &'static str) -> Fatal {
+        Fatal { own_advice: Some(advice), ..self }
     }
 
     /// Says which file it is about.
@@ -40,6 +47,9 @@ impl Fatal {
 
     /// What the operator should do about it.
     pub fn advice(&self) -> String {
+        if let Some(advice) = self.own_advice {
+            return advice.to_owned();
+        }
         let (advice, blames_entry) = match (self.sqlite_code, self.sqlite_code.map(|code| code & 0xff)) {
             (Some(CORRUPT_INDEX), _) => (
                 "an index does not agree with its table: while the node is stopped, run `sqlite3 FILE REINDEX` on the \
@@ -77,7 +87,7 @@ impl Fatal {
 
     /// Wraps a failure of SQL of our own.
     pub(super) fn sqlite(doing: &str, error: &Error) -> Fatal {
-        Fatal { text: format!("{doing}: {error}"), sqlite_code: Some(error.code), entry: None }
+        Fatal { text: format!("{doing}: {error}"), sqlite_code: Some(error.code), entry: None, own_advice: None }
     }
 }
 
@@ -148,7 +158,7 @@ mod tests {
     use super::*;
 
     fn advice(sqlite_code: Option<i32>) -> String {
-        Fatal { text: String::new(), sqlite_code, entry: None }.at_entry(Index(42)).advice()
+        Fatal { sqlite_code, ..Fatal::new("") }.at_entry(Index(42)).advice()
     }
 
     #[test]

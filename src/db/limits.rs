@@ -28,7 +28,7 @@ pub const VARIABLES_MAX: i32 = 32_766;
 pub const TRIGGER_DEPTH_MAX: i32 = 1000;
 
 /// Most bytes of rows that one log entry may answer; they are held in memory until the client has them.
-pub const ENTRY_RESULT_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const ENTRY_RESULT_BYTES_MAX: usize = crate::command::outcome::VALUES_BYTES_MAX;
 
 /// Sets every limit. `attached` is 1 only where VACUUM has to run, which attaches its scratch file.
 pub fn set_all(connection: &Connection, attached: i32) {

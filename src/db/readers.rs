@@ -111,10 +111,12 @@ struct Pool {
     in_use: usize,
     /// Since when each connection in use has been lent.
     lent: Vec<(u64, Instant)>,
-    /// New reads wait; see [`Readers::hold_off`].
-    is_held: bool,
+    /// New reads wait for a moment; see [`Readers::hold_off`].
+    is_held_off: bool,
     last_id: u64,
     is_closed: bool,
+    /// Reads wait: the database is being replaced.
+    is_held: bool,
     wait_count: u64,
     waited: Duration,
     closed_idle: u64,
@@ -212,9 +214,13 @@ impl Readers {
     /// Refuses further reads, lets those under way finish for `grace`, interrupts what is left, and returns when no
     /// connection is open: the file may then be replaced. [`Readers::reopen`] lets reads in again.
     pub fn close(&self, grace: Duration) {
+        self.empty(grace, |pool| pool.is_closed = true);
+    }
+
+    fn empty(&self, grace: Duration, shut: impl FnOnce(&mut Pool)) {
         let patience_ends = Instant::now() + grace;
         let mut pool = self.pool.lock();
-        pool.is_closed = true;
+        shut(&mut pool);
         let idle = pool.take_idle();
         MutexGuard::unlocked(&mut pool, || drop(idle));
         self.freed.notify_all();
@@ -227,9 +233,18 @@ impl Readers {
         }
     }
 
-    /// Lets reads in again after [`Readers::close`].
+    /// As [`Readers::close`], but further reads wait, each until its deadline, instead of being refused.
+    pub fn hold(&self, grace: Duration) {
+        self.empty(grace, |pool| pool.is_held = true);
+    }
+
+    /// Lets reads in again after [`Readers::close`] or [`Readers::hold`].
     pub fn reopen(&self) {
-        self.pool.lock().is_closed = false;
+        let mut pool = self.pool.lock();
+        pool.is_closed = false;
+        pool.is_held = false;
+        drop(pool);
+        self.freed.notify_all();
     }
 
     /// Closes connections that have idled too long. Each read that ends does that as well, one at a time; a timer that
@@ -247,7 +262,7 @@ impl Readers {
 
     /// Lets no new read begin until what this returns is dropped: for moments only.
     pub fn hold_off(&self) -> HeldOff<'_> {
-        self.pool.lock().is_held = true;
+        self.pool.lock().is_held_off = true;
         HeldOff(self)
     }
 
@@ -276,8 +291,10 @@ impl Readers {
             if pool.is_closed {
                 return Err(ReadError::Closed);
             }
-            if pool.is_held {
-                if self.freed.wait_until(&mut pool, deadline).timed_out() && pool.is_held {
+            if pool.must_wait() {
+                waiting_since.get_or_insert_with(Instant::now);
+                if self.freed.wait_until(&mut pool, deadline).timed_out() && pool.must_wait() {
+                    pool.count_wait(waiting_since);
                     return Err(ReadError::DeadlineExceeded);
                 }
                 continue;
@@ -299,7 +316,7 @@ impl Readers {
             waiting_since.get_or_insert_with(Instant::now);
             // One that was woken in its last moment takes what it was woken for: nobody else is told of it.
             let is_late = self.freed.wait_until(&mut pool, deadline).timed_out();
-            if is_late && (pool.is_held || pool.idle.is_empty() && !self.has_room(&pool)) {
+            if is_late && (pool.must_wait() || pool.idle.is_empty() && !self.has_room(&pool)) {
                 pool.count_wait(waiting_since);
                 return Err(ReadError::DeadlineExceeded);
             }
@@ -327,12 +344,21 @@ pub struct HeldOff<'a>(&'a Readers);
 
 impl Drop for HeldOff<'_> {
     fn drop(&mut self) {
-        self.0.pool.lock().is_held = false;
+        self.0.pool.lock().is_held_off = false;
         self.0.freed.notify_all();
     }
 }
 
 impl Pool {
+    /// Connections that come back are closed.
+    fn is_shut(&self) -> bool {
+        self.is_closed || self.is_held
+    }
+
+    fn must_wait(&self) -> bool {
+        self.is_held || self.is_held_off
+    }
+
     fn lend(&mut self, id: u64) {
         self.in_use += 1;
         self.lent.push((id, Instant::now()));
@@ -401,7 +427,7 @@ impl Drop for Lease<'_> {
         let mut reader = self.reader.take();
         let is_kept = self.is_kept && !std::thread::panicking() && reader.as_ref().is_some_and(Reader::is_clean);
         let mut pool = self.readers.pool.lock();
-        let surplus = if is_kept && !pool.is_closed {
+        let surplus = if is_kept && !pool.is_shut() {
             let reader = reader.take().expect("a kept lease has a connection");
             pool.idle.push_back(Idle { id: self.id, reader, since: now });
             pool.take_surplus(now)
@@ -413,9 +439,9 @@ impl Drop for Lease<'_> {
             None
         };
         pool.take_back(self.id);
-        let is_closed = pool.is_closed;
+        let is_shut = pool.is_shut();
         drop(pool);
-        if is_closed {
+        if is_shut {
             self.readers.freed.notify_all();
         } else {
             self.readers.freed.notify_one();

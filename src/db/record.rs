@@ -1,18 +1,32 @@
 //! The applied row: which entry the database stands for, written in the same transaction as the entry's effects.
 //!
-//! Applier thread only. Two rows of the reserved table: row 1 is a fixed-size record that is overwritten in place
-//! (which leaves `changes()` and `last_insert_rowid()` alone), row 2 the membership at the applied index.
+//! Applier thread only. Rows of the reserved table:
+//! - 1 is a fixed-size record that is overwritten in place (which leaves `changes()` and `last_insert_rowid()` alone)
+//! - 2 the membership at the applied index, 4 the index of its entry (u64; 0: not known)
+//! - 3 where the database came from, if it was copied from another node: see [`write_installed`]. The only row in which
+//!   nodes may differ
+//! - 5 and those from 1024 on: see `retries`; those below 0: see `trail`
 
 use super::authorizer::RESERVED_TABLE;
 use super::fatal::Fatal;
-use super::sqlite::{Connection, Step};
+use super::own;
+use super::retries::{ROW_TRIMMED, TRIMMED_BYTES};
+use super::sqlite::Connection;
 use crate::command::ValueRef;
 use raft::{ClusterId, Index, LogId, Term};
 
-const FORMAT: u32 = 1;
+/// Format 1 had rows 1 and 2 only. A program that knows no others would let request ids pass unseen, so it must refuse.
+const FORMAT: u32 = 2;
+const FORMAT_MIN: u32 = 1;
 const RECORD_BYTES: usize = 128;
 const ROW_RECORD: i64 = 1;
 const ROW_MEMBERSHIP: i64 = 2;
+pub(super) const ROW_INSTALLED: i64 = 3;
+const ROW_MEMBERSHIP_INDEX: i64 = 4;
+
+const ADVICE_FOREIGN: &str = "another program made this file: move it out of the data directory, start the node again, and \
+                              write what is in it through the HTTP API";
+const ADVICE_FORMAT: &str = "start a version of this program that knows the format: the file was not changed";
 
 /// The content of row 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +95,9 @@ impl Record {
             bytes.try_into().map_err(|_| Fatal::new("the applied row has an unknown size"))?;
         let mut rest = &bytes[..];
         let format = u32::from_le_bytes(take(&mut rest));
-        if format != FORMAT {
-            return Err(Fatal::new(format!("the database has format {format}, this program knows {FORMAT}")));
+        if !(FORMAT_MIN..=FORMAT).contains(&format) {
+            let text = format!("the database has format {format}, this program knows {FORMAT}");
+            return Err(Fatal::new(text).with_advice(ADVICE_FORMAT));
         }
         Ok(Record {
             cluster: ClusterId(u128::from_le_bytes(take(&mut rest))),
@@ -114,7 +129,10 @@ impl Record {
             let holds = "SELECT 1 FROM sqlite_schema LIMIT 1";
             return match connection.query_integer(holds).map_err(failed)? {
                 None => Ok(None),
-                Some(_) => Err(Fatal::new("the database holds tables, but says of no cluster that it belongs to it")),
+                Some(_) => {
+                    let text = "the database holds tables, but says of no cluster that it belongs to it";
+                    Err(Fatal::new(text).with_advice(ADVICE_FOREIGN))
+                }
             };
         }
         let bytes = read_row(connection, ROW_RECORD)?.ok_or_else(|| Fatal::new("the applied row is missing"))?;
@@ -124,6 +142,19 @@ impl Record {
             return Err(Fatal::new(text));
         }
         Ok(Some(record))
+    }
+
+    /// Brings a database of an older format up to date: the same for all, whenever it happens. The connection is not
+    /// DEFENSIVE yet.
+    pub(super) fn upgrade(&self, connection: &Connection) -> Result<(), Fatal> {
+        if read_row(connection, ROW_TRIMMED)?.is_some() {
+            return Ok(());
+        }
+        let failed = |error| Fatal::sqlite("bringing the database up to date", &error);
+        let rows = format!("BEGIN IMMEDIATE; INSERT OR IGNORE INTO {RESERVED_TABLE} VALUES {}", rows_since_format_2());
+        connection.execute(&rows).map_err(failed)?;
+        self.write(connection)?;
+        connection.execute("COMMIT").map_err(failed)
     }
 
     /// What an empty database says.
@@ -149,7 +180,8 @@ impl Record {
         let create = format!(
             "PRAGMA writable_schema = ON; BEGIN IMMEDIATE;
              CREATE TABLE {RESERVED_TABLE}(id INTEGER PRIMARY KEY, value BLOB NOT NULL);
-             INSERT INTO {RESERVED_TABLE} VALUES({ROW_RECORD}, zeroblob({RECORD_BYTES})), ({ROW_MEMBERSHIP}, x'');"
+             INSERT INTO {RESERVED_TABLE} VALUES({ROW_RECORD}, zeroblob({RECORD_BYTES})), ({ROW_MEMBERSHIP}, x''), {};",
+            rows_since_format_2()
         );
         connection.execute(&create).map_err(failed)?;
         self.write(connection)?;
@@ -164,31 +196,66 @@ impl Record {
     }
 }
 
+fn rows_since_format_2() -> String {
+    format!("({ROW_MEMBERSHIP_INDEX}, zeroblob(8)), ({ROW_TRIMMED}, zeroblob({TRIMMED_BYTES}))")
+}
+
 /// The membership that was in force at the applied index, as the log carries it; empty when none was applied.
 pub(super) fn read_membership(connection: &Connection) -> Result<Vec<u8>, Fatal> {
     read_row(connection, ROW_MEMBERSHIP)?.ok_or_else(|| Fatal::new("the membership row is missing"))
 }
 
+/// The index of the entry that holds that membership; 0 when there is none, or it was applied by a program that did not
+/// keep the index yet.
+pub(super) fn read_membership_index(connection: &Connection) -> Result<Index, Fatal> {
+    let Some(bytes) = read_row(connection, ROW_MEMBERSHIP_INDEX)? else { return Ok(Index(0)) };
+    let bytes = bytes.try_into().map_err(|_| Fatal::new("the membership's index has an unknown size"))?;
+    Ok(Index(u64::from_le_bytes(bytes)))
+}
+
 /// Replaces the membership inside the open transaction.
-pub(super) fn write_membership(connection: &Connection, membership: &[u8]) -> Result<(), Fatal> {
-    let failed = |error| Fatal::sqlite("writing the membership", &error);
-    let sql = format!("UPDATE {RESERVED_TABLE} SET value = ?1 WHERE id = {ROW_MEMBERSHIP}");
-    let (statement, _) = connection.prepare(&sql).map_err(failed)?;
-    let mut statement = statement.expect("SQL of our own is not empty");
-    statement.bind(1, ValueRef::Blob(membership)).map_err(failed)?;
-    statement.step().map_err(failed)?;
+pub(super) fn write_membership(connection: &Connection, index: Index, membership: &[u8]) -> Result<(), Fatal> {
+    const DOING: &str = "writing the membership";
+    let mut update = own::prepare(connection, &format!("UPDATE {RESERVED_TABLE} SET value = ?1 WHERE id = ?2"))?;
+    let number = index.0.to_le_bytes();
+    for (row, value) in [(ROW_MEMBERSHIP, membership), (ROW_MEMBERSHIP_INDEX, &number)] {
+        own::run_with(&mut update, &[ValueRef::Blob(value), ValueRef::Integer(row)], DOING)?;
+    }
     Ok(())
 }
 
-fn read_row(connection: &Connection, row: i64) -> Result<Option<Vec<u8>>, Fatal> {
-    let failed = |error| Fatal::sqlite("reading the applied row", &error);
-    let sql = format!("SELECT value FROM {RESERVED_TABLE} WHERE id = {row}");
-    let (statement, _) = connection.prepare(&sql).map_err(failed)?;
-    let mut statement = statement.expect("SQL of our own is not empty");
-    match statement.step().map_err(failed)? {
-        Step::Row => Ok(Some(statement.column_bytes(0).to_vec())),
-        Step::Done => Ok(None),
+/// The entry up to which the database was filled by copying another node's; `None`: it never was. Where it is the applied
+/// one, a log that ends before it has lost nothing: it was to begin anew after the copy.
+pub(super) fn read_installed(connection: &Connection) -> Result<Option<LogId>, Fatal> {
+    let Some(bytes) = read_row(connection, ROW_INSTALLED)? else { return Ok(None) };
+    let bytes: [u8; 16] = bytes.try_into().map_err(|_| Fatal::new("the mark of the copy has an unknown size"))?;
+    let mut rest = &bytes[..];
+    let index = Index(u64::from_le_bytes(take(&mut rest)));
+    Ok(Some(LogId { index, term: Term(u64::from_le_bytes(take(&mut rest))) }))
+}
+
+/// Marks the database as one that was copied up to this entry.
+pub(super) fn write_installed(connection: &Connection, installed: LogId) -> Result<(), Fatal> {
+    let sql = format!("INSERT OR REPLACE INTO {RESERVED_TABLE} VALUES({ROW_INSTALLED}, ?1)");
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&installed.index.0.to_le_bytes());
+    bytes[8..].copy_from_slice(&installed.term.0.to_le_bytes());
+    own::run_with(&mut own::prepare(connection, &sql)?, &[ValueRef::Blob(&bytes)], "marking a copied database")
+}
+
+/// Reads row 1 of a database that some other connection writes, or that was copied. `None`: there is no such table.
+pub(super) fn read(connection: &Connection) -> Result<Option<Record>, Fatal> {
+    let exists = format!("SELECT 1 FROM sqlite_schema WHERE name = '{RESERVED_TABLE}'");
+    let found = connection.query_integer(&exists).map_err(|error| Fatal::sqlite("reading the schema", &error))?;
+    if found.is_none() {
+        return Ok(None);
     }
+    read_row(connection, ROW_RECORD)?.map(|bytes| Record::decode(&bytes)).transpose()
+}
+
+fn read_row(connection: &Connection, row: i64) -> Result<Option<Vec<u8>>, Fatal> {
+    let sql = format!("SELECT value FROM {RESERVED_TABLE} WHERE id = {row}");
+    own::read_bytes(connection, &sql, "reading the applied row")
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {

@@ -18,7 +18,11 @@ impl Scratch {
         Scratch(path)
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn dir(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn file(&self) -> PathBuf {
         self.0.join("db.sqlite")
     }
 }
@@ -29,83 +33,88 @@ impl Drop for Scratch {
     }
 }
 
-fn open_with(path: &Path, foreign_keys: bool) -> Writer {
+pub fn open_with(path: &Path, foreign_keys: bool) -> Writer {
     Writer::open(path, &WriterOptions { foreign_keys, cluster: ClusterId(1) }).unwrap()
 }
 
-struct Node {
-    writer: Writer,
-    scratch: Scratch,
+pub struct Node {
+    pub writer: Writer,
+    pub scratch: Scratch,
     foreign_keys: bool,
 }
 
 impl Node {
-    fn new() -> Node {
+    pub fn new() -> Node {
         Node::with_foreign_keys(false)
     }
 
-    fn with_foreign_keys(foreign_keys: bool) -> Node {
+    pub fn with_foreign_keys(foreign_keys: bool) -> Node {
         let scratch = Scratch::new();
         Node { writer: open_with(&scratch.file(), foreign_keys), scratch, foreign_keys }
     }
 
-    fn restart(self) -> Node {
+    pub fn restart(self) -> Node {
         let Node { writer, scratch, foreign_keys } = self;
         drop(writer);
         Node { writer: open_with(&scratch.file(), foreign_keys), scratch, foreign_keys }
     }
 
     /// Applies as the next entries, in one batch.
-    fn apply(&mut self, actions: Vec<Action>) -> Vec<Outcome> {
+    pub fn apply(&mut self, actions: Vec<Action>) -> Vec<Outcome> {
         let first = self.writer.applied().id.index.0 + 1;
         let entries: Vec<_> = actions
             .into_iter()
             .zip(first..)
             .map(|(action, index)| {
                 let id = LogId { term: Term(1), index: Index(index) };
-                let command = Command { unix_time_us: 1_700_000_000_000_000 + index as i64, seed: index * 7, action };
+                let command = Command {
+                    unix_time_us: 1_700_000_000_000_000 + index as i64,
+                    seed: index * 7,
+                    action,
+                    request: None,
+                };
                 (id, Item::Command(command))
             })
             .collect();
         self.writer.apply_batch(&entries).unwrap()
     }
 
-    fn one(&mut self, action: Action) -> Outcome {
+    pub fn one(&mut self, action: Action) -> Outcome {
         self.apply(vec![action]).remove(0)
     }
 
-    fn execute(&mut self, sql: &[&str]) -> Vec<String> {
+    pub fn execute(&mut self, sql: &[&str]) -> Vec<String> {
         show(&self.one(execute(sql)))
     }
 
-    fn dump(&self) -> String {
+    pub fn dump(&self) -> String {
         dump::logical_dump(self.writer.connection()).unwrap()
     }
 
-    fn integer(&self, sql: &str) -> i64 {
+    pub fn integer(&self, sql: &str) -> i64 {
         self.writer.connection().query_integer(sql).unwrap().unwrap()
     }
 }
 
-fn request_of(sql: &[&str]) -> Request {
+pub fn request_of(sql: &[&str]) -> Request {
     let statements = sql.iter().map(|s| Statement { sql: (*s).to_owned(), parameters: Vec::new() }).collect();
     Request { statements, ..Request::default() }
 }
 
-fn execute(sql: &[&str]) -> Action {
+pub fn execute(sql: &[&str]) -> Action {
     Action::Execute(request_of(sql))
 }
 
-fn request(sql: &[&str]) -> Action {
+pub fn request(sql: &[&str]) -> Action {
     Action::Request(request_of(sql))
 }
 
-fn transaction(sql: &[&str]) -> Action {
+pub fn transaction(sql: &[&str]) -> Action {
     Action::Execute(Request { transaction: true, ..request_of(sql) })
 }
 
 /// Results in one line each, without times.
-fn show(outcome: &Outcome) -> Vec<String> {
+pub fn show(outcome: &Outcome) -> Vec<String> {
     let value = |v: &Value| match v {
         Value::Null => "null".to_owned(),
         Value::Integer(i) => i.to_string(),
@@ -544,7 +553,9 @@ fn a_skipped_entry_fails_leaves_nothing_and_those_after_it_are_applied() {
             |node: &Node, by| LogId { index: Index(node.writer.applied().id.index.0 + by), ..node.writer.applied().id };
         assert!(node.writer.skip(after(node, 2), None).is_err(), "only the next one can be skipped");
         let (id, before) = (after(node, 1), node.writer.applied());
-        let outcome = node.writer.skip(id, Some(before.time_us + 5)).expect("it can be skipped");
+        let unix_time_us = before.time_us + 5;
+        let command = Command { unix_time_us, seed: 1, action: execute(&["INSERT INTO t VALUES(0)"]), request: None };
+        let outcome = node.writer.skip(id, Some(&command)).expect("it can be skipped");
         assert!(outcome.results.is_empty() && outcome.request_error.is_some());
         assert_eq!((node.writer.applied().id, node.writer.applied().time_us), (id, before.time_us + 5));
     }
@@ -576,7 +587,7 @@ fn vacuum_runs_alone_and_a_crash_in_between_repeats_nothing() {
 
 thread_local! {
     /// After which statement of an entry that is applied alone this thread "crashes".
-    static CRASH_AFTER: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    pub static CRASH_AFTER: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 pub fn crash_after_statement(statements: u64) -> Result<(), Fatal> {
@@ -598,7 +609,7 @@ fn an_entry_that_runs_alone_is_applied_exactly_once_wherever_a_crash_falls() {
         node.execute(&schema);
         let id = LogId { term: Term(1), index: Index(2) };
         let action = execute(&statements);
-        let command = Command { unix_time_us: 1_700_000_000_000_002, seed: 14, action };
+        let command = Command { unix_time_us: 1_700_000_000_000_002, seed: 14, action, request: None };
         CRASH_AFTER.set(crash_after);
         let crashed = node.writer.apply_batch(&[(id, Item::Command(command.clone()))]);
         CRASH_AFTER.set(0);
@@ -693,7 +704,7 @@ fn a_damaged_file_is_fatal_and_never_a_result() {
     let path = node.scratch.file();
     let Node { mut writer, scratch: _scratch, .. } = node;
     let id = |index| LogId { term: Term(1), index: Index(index) };
-    let command = |action| Item::Command(Command { unix_time_us: 1, seed: 1, action });
+    let command = |action| Item::Command(Command { unix_time_us: 1, seed: 1, action, request: None });
     let fill = "INSERT INTO t SELECT hex(randomblob(500)) FROM generate";
     let view = "CREATE VIEW generate AS WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM g LIMIT 100) SELECT n FROM g";
     writer.apply_batch(&[(id(1), command(execute(&["CREATE TABLE t(x)", view, fill])))]).unwrap();
@@ -719,7 +730,7 @@ fn a_write_that_the_disk_refuses_is_fatal_and_loses_nothing() {
         for index in writer.applied().id.index.0 + 1.. {
             let id = LogId { term: Term(1), index: Index(index) };
             let sql = if index == 1 { "CREATE TABLE t(x)" } else { fill };
-            let command = Command { unix_time_us: 1, seed: 1, action: execute(&[sql]) };
+            let command = Command { unix_time_us: 1, seed: 1, action: execute(&[sql]), request: None };
             match writer.apply_batch(&[(id, Item::Command(command))]) {
                 Ok(outcomes) => assert_eq!(outcomes[0].results.len(), 1),
                 Err(fatal) => {

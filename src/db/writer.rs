@@ -3,14 +3,16 @@
 //! Owned by the applier thread (or by whoever opens a database before there are threads). It must never be interrupted,
 //! and no other connection of any process may write to its file.
 
-use super::apply::{Item, Outcome};
+use super::apply::Item;
 use super::checkpoint::{Checkpoints, WAL_BYTES_KEPT};
 use super::context::{self, Noticed};
 use super::fatal::{Fatal, refusal};
 use super::record::{self, Record};
+use super::retries::Retries;
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step, Writeback};
+use super::trail::TrailStatements;
 use super::{authorizer, build, clock, functions, limits, rowids, shadow, status, steps, tokens};
-use crate::command::Action;
+use crate::command::{Action, Outcome, Repeat};
 use raft::{ClusterId, Index, LogId};
 use std::path::{Path, PathBuf};
 
@@ -51,6 +53,8 @@ pub struct Writer {
     path: PathBuf,
     pub(super) own: OwnStatements,
     pub(super) cache: StatementCache<Meta>,
+    pub(super) retries: Retries,
+    pub(super) trail: TrailStatements,
     pub(super) connection: Connection,
     pub(super) record: Record,
     pub(super) foreign_keys: bool,
@@ -207,7 +211,10 @@ impl Writer {
         );
         connection.execute(&settings).map_err(failed)?;
         let record = match found {
-            Some(record) => record,
+            Some(record) => {
+                record.upgrade(&connection)?;
+                record
+            }
             None => {
                 let record = Record::new(options.cluster);
                 record.create(&connection)?;
@@ -216,6 +223,8 @@ impl Writer {
         };
         // Before foreign keys are enforced, which may keep our own SQL from being compiled.
         let own = OwnStatements::prepare(&connection)?;
+        let retries = Retries::open(&connection)?;
+        let trail = TrailStatements::prepare(&connection)?;
         connection.harden(options.foreign_keys).map_err(failed)?;
         connection.plan_without_values().map_err(failed)?;
         functions::install(&connection).map_err(failed)?;
@@ -233,6 +242,8 @@ impl Writer {
             path: path.to_owned(),
             own,
             cache: StatementCache::new(CACHED_STATEMENTS_MAX),
+            retries,
+            trail,
             record,
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
@@ -289,6 +300,23 @@ impl Writer {
     /// The database cannot be read.
     pub fn membership(&self) -> Result<Vec<u8>, Fatal> {
         record::read_membership(&self.connection)
+    }
+
+    /// The index of the entry that holds that membership; 0: not known.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn membership_index(&self) -> Result<Index, Fatal> {
+        record::read_membership_index(&self.connection)
+    }
+
+    /// The entry up to which this database was copied from another node, if it was. While that is the applied entry, the log
+    /// may end before it: the copy took the place of what the log lacks.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn installed_snapshot(&self) -> Result<Option<LogId>, Fatal> {
+        record::read_installed(&self.connection)
     }
 
     /// Applies entries that follow the applied one, in order, in as few SQLite transactions as possible. On return all
@@ -372,10 +400,12 @@ impl Writer {
             return Ok(upto);
         }
         // Some client's content stands against it. Whose, shows when the entries are applied one by one.
+        let has_sql = |item: &Item| matches!(item, Item::Command(c) if matches!(c.action, Action::Execute(_) | Action::Request(_)));
+        let mut tried = entries[..upto].iter().zip(&outcomes[first..]);
+        let suspect = tried.position(|((_, item), outcome)| has_sql(item) && outcome.repeat == Repeat::First);
         self.record = before;
         outcomes.truncate(first);
-        let has_sql = |item: &Item| matches!(item, Item::Command(c) if matches!(c.action, Action::Execute(_) | Action::Request(_)));
-        match entries[..upto].iter().position(|(_, item)| has_sql(item)) {
+        match suspect {
             Some(0) => Ok(0),
             Some(before_it) => self.apply_together(&entries[..before_it], outcomes),
             None => Err(Fatal::new(format!("entries from {} cannot be committed", entries[0].0))),
@@ -398,6 +428,7 @@ impl Writer {
             self.roll_back()?;
             return Ok(Some(text));
         }
+        self.retries.committed();
         self.schema_changed = false;
         self.tidy_up_within_entry()?;
         Ok(None)
@@ -408,6 +439,7 @@ impl Writer {
         if !self.connection.is_autocommit() {
             run(&mut self.own.rollback, "rolling back")?;
         }
+        self.retries.rolled_back();
         self.follow_schema()
     }
 

@@ -188,8 +188,8 @@ impl ApplierThread {
         let Committed { entry, done } = committed;
         self.skip = None;
         // It may be that it cannot even be read.
-        let time_us = Command::decode(&entry.payload).ok().map(|command| command.unix_time_us);
-        let outcome = match self.writer.skip(entry.id, time_us) {
+        let command = Command::decode(&entry.payload).ok();
+        let outcome = match self.writer.skip(entry.id, command.as_ref()) {
             Ok(outcome) => outcome,
             Err(fatal) => self.stop(&fatal),
         };

@@ -114,7 +114,7 @@ impl NodeHandle {
     /// not known to be. Blocks the caller only while the inbox is full, for `-raft-apply-timeout` at most.
     pub fn propose(&self, action: Action, done: ApplyDone) {
         // The raft thread stamps it when its place in the log is known.
-        let payload = Command { unix_time_us: 0, seed: 0, action }.encode();
+        let payload = Command { unix_time_us: 0, seed: 0, action, request: None }.encode();
         if payload.len() > PAYLOAD_BYTES_MAX {
             let error = NodeError::TooLarge { bytes: payload.len(), bytes_max: PAYLOAD_BYTES_MAX };
             return done(Err(error));

@@ -37,6 +37,20 @@ impl<'a> Script<'a> {
         &self.sql[self.at..]
     }
 
+    /// Bytes of the string that the statements so far have taken.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Goes on after statements that have taken as many bytes. False, and nothing is changed, where no statement can end.
+    pub fn resume(&mut self, position: usize) -> bool {
+        let fits = self.sql.is_char_boundary(position);
+        if fits {
+            self.at = position;
+        }
+        fits
+    }
+
     fn rest_nul_terminated(&mut self) -> Result<&CStr, Error> {
         if self.copy.is_none() {
             self.copy = Some(CString::new(self.sql).map_err(|_| nul_in_sql())?);
