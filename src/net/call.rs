@@ -69,14 +69,24 @@ pub enum Answer {
     Done,
     Meta(Meta),
     /// The node is a member now (or was one already), of this cluster.
-    Joined { cluster: ClusterId },
+    Joined {
+        cluster: ClusterId,
+    },
     /// The entry was applied; `outcome` is an encoded `db::Outcome`.
-    Written { id: LogId, outcome: Vec<u8> },
+    Written {
+        id: LogId,
+        outcome: Vec<u8>,
+    },
     /// A copy that has applied `index` may be read; `logged` is the read's own place in the log, if it took one.
-    Readable { index: Index, logged: Option<Index> },
+    Readable {
+        index: Index,
+        logged: Option<Index>,
+    },
     /// `None`: not computed (yet, or any more).
     Hash(Option<[u8; 32]>),
-    NotLeader { leader: Option<LeaderHint> },
+    NotLeader {
+        leader: Option<LeaderHint>,
+    },
     /// Refused or failed; nothing was done unless the failure says so.
     Failed(Failure),
 }
