@@ -58,8 +58,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! No async runtime; no `unsafe` outside `db::sqlite` (SQLite's interface) and single calls of the C library (`limits`, `text`,
-//! `vars`); no clock, randomness, thread or file in the raft core; no second
+//! No async runtime; no `unsafe` outside `db::sqlite` (SQLite's interface) and single calls of the C library (`limits`, `net::stream`,
+//! `text`, `vars`); no clock, randomness, thread or file in the raft core; no second
 //! copy of the database on disk; no rewriting of SQL text; no retry of a failed sync. `tests/tidy.rs` enforces what can be
 //! enforced.
 

@@ -383,3 +383,7 @@ fn read_until(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

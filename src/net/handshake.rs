@@ -277,3 +277,98 @@ impl<'a> Reader<'a> {
         if self.0.is_empty() { Ok(()) } else { Err(HelloError::Malformed("bytes after the handshake")) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(lane: Lane) -> Hello {
+        Hello {
+            lane,
+            features: 5,
+            incarnation: Incarnation(9),
+            node_id: NodeId("n1".into()),
+            address: "host:4002".to_owned(),
+            expected: Some(NodeId("n2".into())),
+            fingerprint: "build".to_owned(),
+        }
+    }
+
+    #[test]
+    fn greetings_survive_and_cuts_and_flips_do_no_harm() {
+        let welcome = Welcome {
+            features: 1,
+            incarnation: Incarnation(3),
+            node_id: NodeId("n2".into()),
+            fingerprint: "x".to_owned(),
+        };
+        let mut bytes = Vec::new();
+        welcome.encode(&mut bytes);
+        assert_eq!(Welcome::decode(&bytes), Ok(welcome));
+        for lane in [Lane::Control, Lane::Bulk, Lane::Calls, Lane::Snapshot] {
+            let mut nobody = hello(lane);
+            nobody.expected = None;
+            for hello in [hello(lane), nobody] {
+                let mut bytes = Vec::new();
+                hello.encode(&mut bytes);
+                assert_eq!(Hello::decode(&bytes), Ok(hello));
+                for cut in 0..bytes.len() {
+                    assert!(Hello::decode(&bytes[..cut]).is_err());
+                    let _ = Welcome::decode(&bytes[..cut]);
+                }
+                for at in 0..bytes.len() {
+                    for flip in [1u8, 0x80, 0xff] {
+                        let mut bad = bytes.clone();
+                        bad[at] ^= flip;
+                        if let Ok(read) = Hello::decode(&bad) {
+                            let mut again = Vec::new();
+                            read.encode(&mut again);
+                            assert_eq!(again, bad, "one greeting has one form");
+                        }
+                        let _ = Welcome::decode(&bad);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let mut bytes = Vec::new();
+        hello(Lane::Calls).encode(&mut bytes);
+        bytes[0] = 9;
+        // Whatever the rest looks like in that version.
+        bytes.truncate(5);
+        assert_eq!(Hello::decode(&bytes), Err(HelloError::Protocol(9)));
+    }
+
+    #[test]
+    fn only_the_right_node_of_the_right_cluster_and_build_is_let_in() {
+        let (ours, other) = (Some(ClusterId(1)), Some(ClusterId(2)));
+        let own = Own { node_id: NodeId("n2".into()), address: "a:1".to_owned(), fingerprint: "build".to_owned() };
+        let says = |verdict: Result<(), String>, words: &str| {
+            let text = verdict.expect_err("it is refused");
+            assert!(text.contains(words), "{text}");
+        };
+        for lane in [Lane::Control, Lane::Bulk, Lane::Snapshot] {
+            assert_eq!(hello(lane).judge(ours, &own, ours), Ok(()));
+            says(hello(lane).judge(other, &own, ours), "belongs to cluster");
+            says(hello(lane).judge(None, &own, ours), "only from members");
+            says(hello(lane).judge(ours, &own, None), "no cluster yet");
+            let mut changed = hello(lane);
+            changed.fingerprint = "other build".to_owned();
+            says(changed.judge(ours, &own, ours), "another build");
+            changed.expected = Some(NodeId("n3".into()));
+            says(changed.judge(ours, &own, ours), "this is node n2");
+        }
+        for (theirs, mine) in [(ours, ours), (other, ours), (None, ours), (ours, None), (None, None)] {
+            assert_eq!(hello(Lane::Calls).judge(theirs, &own, mine), Ok(()));
+        }
+    }
+
+    #[test]
+    fn refusals_are_fit_for_a_line() {
+        assert_eq!(refusal(b"a\nb\xff"), "a?b\u{fffd}");
+        assert_eq!(refusal(&[b'x'; 5000]).len(), REFUSAL_CHARS_MAX);
+    }
+}

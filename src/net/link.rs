@@ -15,7 +15,7 @@ use super::limits::{
     LARGE_CALL_BYTES, WRITE_BATCH_BYTES, WRITE_STALL_MAX,
 };
 use super::links::{Done, Outgoing};
-use super::outgoing::{Connected, connect};
+use super::outgoing::{Connected, DialError, connect};
 use super::service::{CallError, PeerLink};
 use super::shared::Shared;
 use super::stream::Stream;
@@ -122,12 +122,8 @@ impl Link {
         let mut state = self.state.lock();
         let state_now = &mut *state;
         if state_now.nearest.is_some_and(|nearest| nearest <= now) {
-            for (tag, waiting) in state_now.calls.extract_if(|_, waiting| waiting.deadline <= now) {
+            for (_, waiting) in state_now.calls.extract_if(|_, waiting| waiting.deadline <= now) {
                 if waiting.stage == Stage::Queued {
-                    if let Some(at) = state_now.queue.iter().position(|outgoing| outgoing.tag == tag) {
-                        let outgoing = state_now.queue.remove(at).expect("it was found there");
-                        state_now.queued_bytes -= outgoing.bytes.len();
-                    }
                     cluster::NUM_CLIENT_WRITE_TIMEOUTS.add(1);
                 } else {
                     cluster::NUM_CLIENT_READ_TIMEOUTS.add(1);
@@ -143,6 +139,9 @@ impl Link {
                 };
                 over.push((waiting.done, Err(error)));
             }
+            // What is queued is waited for, and the other way round for what is not written.
+            state_now.queue.retain(|outgoing| state_now.calls.contains_key(&outgoing.tag));
+            state_now.queued_bytes = state_now.queue.iter().map(|outgoing| outgoing.bytes.len()).sum();
             state_now.nearest = state_now.calls.values().map(|waiting| waiting.deadline).min();
         }
         let nearest = state.nearest;
@@ -237,9 +236,6 @@ impl Link {
             if let Some(stream) = &state.stream {
                 return Some((Arc::clone(stream), state.generation));
             }
-            if state.generation > 0 {
-                cluster::NUM_CLIENT_FORCE_NEW_CONN.add(1);
-            }
         }
         // Not wanted any more when all calls have run out of time meanwhile.
         let is_cancelled = || {
@@ -249,6 +245,8 @@ impl Link {
         let deadline = Instant::now() + shared.options.connect_timeout.max(HANDSHAKE_MAX / 5);
         let connected = match connect(shared, &self.address, Lane::Calls, None, deadline, &is_cancelled) {
             Ok(connected) => connected,
+            // A call that came meanwhile gets an attempt of its own.
+            Err(DialError::Cancelled) => return None,
             Err(error) => {
                 self.fail_queued(&error.text());
                 return None;
@@ -259,6 +257,9 @@ impl Link {
             let mut state = self.state.lock();
             if state.is_closed {
                 return None;
+            }
+            if state.generation > 0 {
+                cluster::NUM_CLIENT_FORCE_NEW_CONN.add(1);
             }
             state.generation += 1;
             state.stream = Some(Arc::clone(&stream));
@@ -315,7 +316,7 @@ impl Link {
     ) {
         let mut over = Over::new();
         let mut state = self.state.lock();
-        let (mut taken, error) = match written {
+        let (taken, error) = match written {
             Ok(()) => (usize::MAX, None),
             Err((taken, error)) => (taken, Some(error)),
         };
@@ -328,13 +329,10 @@ impl Link {
         }
         let is_lost = state.lost >= generation;
         let mut again = VecDeque::new();
+        let mut end = 0;
         for mut outgoing in batch.drain(..) {
-            let is_taken = outgoing.bytes.len() <= taken;
-            taken = taken.saturating_sub(if taken == usize::MAX { 0 } else { outgoing.bytes.len() });
-            if !is_taken {
-                // The rest of the batch was not taken either.
-                taken = 0;
-            }
+            end += outgoing.bytes.len();
+            let is_taken = end <= taken;
             let state = &mut *state;
             // It may have been answered, or have run out of time, while it was being written.
             let Some(waiting) = state.calls.get_mut(&outgoing.tag) else { continue };

@@ -22,12 +22,15 @@ pub enum DialError {
     Unreachable(String),
     /// The other node does not want this connection, or is not the one that was looked for.
     Refused(String),
+    /// Not wanted any more by the caller.
+    Cancelled,
 }
 
 impl DialError {
     pub fn text(self) -> String {
         match self {
             DialError::Unreachable(text) | DialError::Refused(text) => text,
+            DialError::Cancelled => "the connection is no longer wanted".to_owned(),
         }
     }
 }
@@ -42,8 +45,11 @@ pub fn connect(
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Connected, DialError> {
     let unreachable = |text: String| DialError::Unreachable(format!("{address}: {text}"));
-    let stream =
-        dial(&shared.streams, address, deadline, is_cancelled).map_err(|error| unreachable(error.to_string()))?;
+    let stream = match dial(&shared.streams, address, deadline, is_cancelled) {
+        Ok(stream) => stream,
+        Err(_) if is_cancelled() => return Err(DialError::Cancelled),
+        Err(error) => return Err(unreachable(error.to_string())),
+    };
     let cluster = shared.cluster();
     let hello = Hello {
         lane,

@@ -219,6 +219,7 @@ impl Sender<'_> {
                 self.shared.complaints.forget(&lane.id.0);
                 true
             }
+            Err(DialError::Cancelled) => false,
             Err(error) => {
                 let is_refusal = matches!(error, DialError::Refused(_));
                 let text = error.text();

@@ -3,8 +3,8 @@
 use super::codec::cut;
 use super::frame::{self, FrameError, FrameReader, Kind};
 use super::limits::{
-    LINGER_MAX, SNAPSHOT_ACK_BYTES, SNAPSHOT_FRAME_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, SNAPSHOT_SILENCE_MAX,
-    WRITE_STALL_MAX,
+    LINGER_MAX, SNAPSHOT_ACK_BYTES, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_FRAME_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX,
+    SNAPSHOT_SILENCE_MAX, WRITE_STALL_MAX,
 };
 use super::service::{Service, SnapshotSource};
 use super::shared::Shared;
@@ -113,6 +113,8 @@ impl SnapshotSource for Source<'_> {
         })?;
         let chunk = match frame.kind {
             Kind::SnapshotChunk => frame.payload.to_vec(),
+            // Takes at most a chunk's room, whatever the bytes promise.
+            Kind::SnapshotChunkZstd => zstd::bulk::decompress(frame.payload, SNAPSHOT_CHUNK_BYTES_MAX)?,
             Kind::SnapshotEnd => {
                 self.stage = Stage::Ended;
                 return Ok(None);

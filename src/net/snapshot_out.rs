@@ -4,7 +4,7 @@
 //! sender                          receiver
 //! SnapshotOpen (header)   ->
 //!                         <-      SnapshotResume (tag: from which byte on), or SnapshotFailed
-//! SnapshotChunk...        ->
+//! SnapshotChunk... (Zstd) ->
 //!                         <-      SnapshotAck (tag: bytes taken of this connection), KeepAlive
 //! SnapshotEnd             ->
 //!                         <-      KeepAlive..., then SnapshotDone (answer) or SnapshotFailed (text)
@@ -26,6 +26,9 @@ use raft::{ClusterId, NodeId};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Quick rather than small: the disks and networks in question are faster than higher levels.
+const COMPRESSION_LEVEL: i32 = 1;
+
 /// A snapshot on its way. Dropping it breaks it off; the receiver keeps what it has.
 pub struct SnapshotSender {
     stream: Arc<Stream>,
@@ -34,7 +37,8 @@ pub struct SnapshotSender {
     resume_from: u64,
     sent_bytes: u64,
     acknowledged_bytes: u64,
-    compress: bool,
+    /// Compresses chunks, and has room for one; `None` when they are sent as they are.
+    compressor: Option<(zstd::bulk::Compressor<'static>, Vec<u8>)>,
 }
 
 impl Drop for SnapshotSender {
@@ -64,11 +68,19 @@ pub fn open(shared: &Shared, peer_id: &NodeId, address: &str, header: &[u8]) -> 
     let Connected { stream, reader } = connected.map_err(|error| match error {
         DialError::Unreachable(text) => NetError::Lost(text),
         DialError::Refused(text) => NetError::Refused(text),
+        error @ DialError::Cancelled => NetError::Lost(error.text()),
     })?;
-    let compress = shared.options.compress_snapshots;
+    let compressor = if shared.options.compress_snapshots {
+        let compressor =
+            zstd::bulk::Compressor::new(COMPRESSION_LEVEL).map_err(|error| NetError::Failed(error.to_string()))?;
+        // Room for what is worth sending compressed: what does not fit is sent as it is.
+        Some((compressor, vec![0; SNAPSHOT_CHUNK_BYTES_MAX]))
+    } else {
+        None
+    };
     let (sent_bytes, acknowledged_bytes) = (0, 0);
     let mut sender =
-        SnapshotSender { stream, reader, cluster, resume_from: 0, sent_bytes, acknowledged_bytes, compress };
+        SnapshotSender { stream, reader, cluster, resume_from: 0, sent_bytes, acknowledged_bytes, compressor };
     sender.write(Kind::SnapshotOpen, header)?;
     loop {
         match sender.listen()? {
@@ -129,8 +141,17 @@ impl SnapshotSender {
     }
 
     fn write_chunk(&mut self, part: &[u8]) -> Result<(), NetError> {
-        let _ = self.compress;
-        self.write(Kind::SnapshotChunk, part)
+        let Some((mut compressor, mut room)) = self.compressor.take() else {
+            return self.write(Kind::SnapshotChunk, part);
+        };
+        // An error says that it does not become smaller.
+        let compressed = compressor.compress_to_buffer(part, &mut room[..part.len() - 1]);
+        let written = match compressed {
+            Ok(bytes) => self.write(Kind::SnapshotChunkZstd, &room[..bytes]),
+            Err(_) => self.write(Kind::SnapshotChunk, part),
+        };
+        self.compressor = Some((compressor, room));
+        written
     }
 
     fn write(&mut self, kind: Kind, payload: &[u8]) -> Result<(), NetError> {

@@ -147,3 +147,51 @@ impl<T> Spool<T> {
         self.state.lock().dropped
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_full_queue_drops_as_it_is_told_and_one_large_item_alone_is_taken() {
+        let spool = Spool::new(2, 10);
+        assert_eq!(spool.push(1, 100), Ok(()));
+        assert_eq!(spool.push(2, 1), Err(Full));
+        spool.push_over_oldest(3, 5);
+        spool.push_over_oldest(4, 5);
+        spool.push_over_oldest(5, 5);
+        let mut taken = VecDeque::new();
+        assert_eq!(spool.take(&mut taken, SOON), Taken::Some);
+        assert_eq!(taken, [4, 5]);
+        assert_eq!(spool.dropped(), 3);
+        assert_eq!(spool.take(&mut taken, Duration::from_millis(2)), Taken::Timeout);
+        spool.close();
+        assert_eq!(spool.push(6, 1), Ok(()));
+        assert_eq!(spool.take(&mut taken, SOON), Taken::Closed);
+        assert!(spool.pause(SOON), "a closed queue ends a pause");
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        let there = Arc::new(Spool::new(10, 10));
+        let back = Arc::new(Spool::new(10, 10));
+        let (to, from) = (Arc::clone(&there), Arc::clone(&back));
+        let echo = std::thread::spawn(move || {
+            let mut items = VecDeque::new();
+            while to.take(&mut items, SOON) == Taken::Some {
+                items.drain(..).for_each(|item: u32| from.push(item, 1).expect("there is room"));
+            }
+        });
+        let mut items = VecDeque::new();
+        for n in 0..5000 {
+            there.push(n, 1).expect("there is room");
+            assert_eq!(back.take(&mut items, SOON), Taken::Some);
+            assert_eq!(items.pop_front(), Some(n));
+        }
+        there.close();
+        echo.join().expect("no panic");
+    }
+}

@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, connect, re
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -124,6 +125,7 @@ pub fn accept(streams: &Arc<Streams>, stream: TcpStream) -> io::Result<Arc<Strea
 fn connect_one(target: SocketAddr, deadline: Instant, is_cancelled: &dyn Fn() -> bool) -> io::Result<TcpStream> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    limit_segments(&socket);
     match connect(&socket, &target) {
         Ok(()) => {}
         Err(Errno::INPROGRESS | Errno::INTR) => loop {
@@ -152,6 +154,27 @@ fn connect_one(target: SocketAddr, deadline: Instant, is_cancelled: &dyn Fn() ->
     stream.set_nonblocking(false)?;
     Ok(stream)
 }
+
+/// On loopback a segment is as large as the first receive window, and a sender then often waits for a timer (40 ms and
+/// more) until the window is seen to be open again. Real networks have smaller segments anyway.
+#[cfg(target_os = "linux")]
+fn limit_segments(socket: &impl AsRawFd) {
+    let bytes_max: libc::c_int = 16 << 10;
+    // SAFETY: the call reads one integer of the size that it is told, and the descriptor is open. When it fails the
+    // connection is only slower.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MAXSEG,
+            (&raw const bytes_max).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_segments(_socket: &impl AsRawFd) {}
 
 /// Without delay, with the kernel watching for a peer that has vanished.
 fn tune(stream: &TcpStream) -> io::Result<()> {
