@@ -5,14 +5,15 @@ use super::call::{Answer, Failure, FailureKind};
 use super::codec::{answer_bytes, encode_answer};
 use super::frame::{self, Kind};
 use super::limits::{
-    ANSWER_QUEUE_BYTES_MAX, ANSWER_QUEUE_MAX, BUFFER_KEPT_BYTES, CALL_FRAME_BYTES_MAX, WRITE_BATCH_BYTES,
-    WRITE_STALL_MAX,
+    ANSWER_QUEUE_BYTES_MAX, ANSWER_QUEUE_MAX, BUFFER_KEPT_BYTES, CALL_FRAME_BYTES_MAX, CALLS_UNANSWERED_MAX,
+    WRITE_BATCH_BYTES, WRITE_STALL_MAX,
 };
 use super::shared::Shared;
 use super::spool::{Full, Spool, Taken};
 use super::stream::Stream;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long the writer sleeps at a time: it is woken for whatever comes.
@@ -21,14 +22,24 @@ const SLEEP: Duration = Duration::from_secs(3600);
 pub struct AnswerQueue {
     spool: Spool<(u64, Answer)>,
     stream: Arc<Stream>,
+    unanswered: AtomicUsize,
 }
 
 impl AnswerQueue {
     pub fn new(stream: Arc<Stream>) -> AnswerQueue {
-        AnswerQueue { spool: Spool::new(ANSWER_QUEUE_MAX, ANSWER_QUEUE_BYTES_MAX), stream }
+        let spool = Spool::new(ANSWER_QUEUE_MAX, ANSWER_QUEUE_BYTES_MAX);
+        AnswerQueue { spool, stream, unanswered: AtomicUsize::new(0) }
     }
 
+    /// Notes a call that has come in. False when too many wait for their answers.
+    pub fn expect(&self) -> bool {
+        self.unanswered.fetch_add(1, Ordering::Relaxed) < CALLS_UNANSWERED_MAX
+    }
+
+    /// Answers a call that was noted.
+
     pub fn push(&self, tag: u64, answer: Answer) {
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
         let bytes = answer_bytes(&answer);
         if let Err(Full) = self.spool.push((tag, answer), bytes) {
             // It does not read. Its calls become unknown to it, which is true.

@@ -140,7 +140,8 @@ fn every_kind_has_a_byte_of_its_own() {
 fn headers_of_other_versions_and_protocols_are_told_apart() {
     let mut bytes = Vec::new();
     put(&mut bytes, Kind::Hello, None, 0, b"");
-    let foreign = reader().next(&b"GET / HTTP/1.1\r\nHost: a.example.com\r\nAccept: */*\r\n\r\n"[..], soon(), |_| 100);
+    let mut reading = reader();
+    let foreign = reading.next(&b"GET / HTTP/1.1\r\nHost: a.example.com\r\nAccept: */*\r\n\r\n"[..], soon(), |_| 100);
     assert!(matches!(foreign.map(drop), Err(FrameError::Foreign)));
     bytes[4] = 9;
     let crc = crc32c::crc32c(&bytes[..CHECKED_BYTES]);

@@ -52,14 +52,14 @@ impl Net {
     }
 
     /// Ends all connections and threads. Calls under way end with what is known of them. Takes `STOP_MAX` at most: threads
-    /// that something outside holds up (a service, a name server) are left behind.
-    pub fn stop(mut self) {
-        self.end();
+    /// that something outside holds up (a service, a name server) are left behind. Gives their number.
+    pub fn stop(mut self) -> usize {
+        self.end()
     }
 
-    fn end(&mut self) {
+    fn end(&mut self) -> usize {
         if self.alive.take().is_none() {
-            return;
+            return 0;
         }
         let shared = &self.handle.shared;
         let deadline = Instant::now() + STOP_MAX;
@@ -74,6 +74,7 @@ impl Net {
         if left > 0 {
             log::warn!(target: "mux", "{left} threads of connections did not end in time");
         }
+        left
     }
 }
 

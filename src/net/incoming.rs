@@ -8,7 +8,8 @@ use super::frame::{self, FrameError, FrameReader, Header, Kind};
 use super::handshake::{Hello, HelloError, Lane, Welcome};
 use super::limits::{
     BULK_FRAME_BYTES_MAX, CALL_CONNECTIONS_MAX, CALL_FRAME_BYTES_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_LANE_MAX,
-    CONTROL_FRAME_BYTES_MAX, HANDSHAKE_MAX, HELLO_BYTES_MAX, IDLE_IN_MAX, STRANGER_CALL_BYTES_MAX, WRITE_STALL_MAX,
+    CONTROL_FRAME_BYTES_MAX, GREETING_PATIENCE, HANDSHAKE_MAX, HELLO_BYTES_MAX, IDLE_IN_MAX, STRANGER_CALL_BYTES_MAX,
+    WRITE_STALL_MAX,
 };
 use super::service::{Reply, Service};
 use super::shared::Shared;
@@ -45,8 +46,27 @@ struct Table {
 
 struct Entry {
     stream: Arc<Stream>,
+    since: Instant,
     /// Known from the handshake on.
     from: Option<(NodeId, Lane)>,
+}
+
+impl Table {
+    /// Whether another connection can be taken; makes room for it if need be.
+    fn has_room(&mut self) -> bool {
+        if self.connections.len() < CONNECTIONS_MAX {
+            return true;
+        }
+        let is_mute = |entry: &Entry| entry.from.is_none() && entry.since.elapsed() > GREETING_PATIENCE;
+        let Some(number) = self.connections.iter().find(|(_, entry)| is_mute(entry)).map(|(number, _)| *number) else {
+            return false;
+        };
+        if let Some(entry) = self.connections.remove(&number) {
+            vars::cluster::NUM_CONN_REJECTED.add(1);
+            entry.stream.shutdown();
+        }
+        true
+    }
 }
 
 type Connections = Mutex<Table>;
@@ -75,7 +95,7 @@ impl Acceptor {
 
     fn welcome(&self, stream: TcpStream, table: &Arc<Connections>) {
         vars::mux::NUM_CONNECTIONS_HANDLED.add(1);
-        if table.lock().connections.len() >= CONNECTIONS_MAX {
+        if !table.lock().has_room() {
             vars::cluster::NUM_CONN_REJECTED.add(1);
             return;
         }
@@ -84,7 +104,7 @@ impl Acceptor {
             let mut table = table.lock();
             table.next += 1;
             let number = table.next;
-            table.connections.insert(number, Entry { stream: Arc::clone(&stream), from: None });
+            table.connections.insert(number, Entry { stream: Arc::clone(&stream), since: Instant::now(), from: None });
             number
         };
         let connection = Connection {
@@ -258,7 +278,13 @@ impl Connection {
             if frame.kind != Kind::Call {
                 return Err("connection closed: a frame of another kind on a lane for calls".to_owned());
             }
+            let is_too_much = !answers.expect();
             let reply = Reply::new(Arc::clone(answers), frame.tag);
+            if is_too_much {
+                let text = "too many calls wait for their answers".to_owned();
+                reply.send(Answer::Failed(Failure { kind: FailureKind::NotReady, text }));
+                continue;
+            }
             let call = match decode_call(frame.payload) {
                 Ok(call) => call,
                 Err(error) => {

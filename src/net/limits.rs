@@ -50,14 +50,18 @@ pub const CALLS_IN_FLIGHT_MAX: usize = 8192;
 pub const CALL_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Calls from this size on take a connection of their own kind, so that small ones never wait behind them.
 pub const LARGE_CALL_BYTES: usize = 128 << 10;
+/// Calls of one connection that are not answered yet; beyond it further ones are refused at once. More than one client has
+/// under way, since it gives up late ones.
+pub const CALLS_UNANSWERED_MAX: usize = 2 * CALLS_IN_FLIGHT_MAX;
 /// Answers that wait for a client to read; beyond it its connection is closed.
-pub const ANSWER_QUEUE_MAX: usize = CALLS_IN_FLIGHT_MAX;
+pub const ANSWER_QUEUE_MAX: usize = CALLS_UNANSWERED_MAX;
 /// Bytes of answers that wait for a client to read (one may be larger alone); beyond it its connection is closed.
 pub const ANSWER_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Addresses with connections for calls; beyond it a call is not sent.
 pub const LINKS_MAX: usize = 256;
 
-/// Incoming connections; beyond it a new one is closed at once.
+/// Incoming connections; beyond it a new one takes the place of one that has not greeted for `GREETING_PATIENCE`, or is
+/// closed at once.
 pub const CONNECTIONS_MAX: usize = 512;
 /// Connections of one node on a Raft or snapshot lane; the oldest is closed for a newer one: it is a dead one's rest.
 pub const CONNECTIONS_PER_LANE_MAX: usize = 2;
@@ -68,6 +72,8 @@ pub const STACK_BYTES: usize = 1 << 20;
 
 /// How long one system call on a socket may block before deadlines are looked at.
 pub const IO_TICK: Duration = Duration::from_secs(2);
+/// When there are too many connections, one that has not greeted within this time makes room.
+pub const GREETING_PATIENCE: Duration = Duration::from_secs(1);
 /// A handshake must be over by then.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// A frame that began must go on within this time.
@@ -88,6 +94,10 @@ pub const IDLE_OUT_MAX: Duration = Duration::from_secs(120);
 pub const IDLE_IN_MAX: Duration = Duration::from_secs(300);
 /// A connection attempt of a Raft lane takes no longer, whatever `connect_timeout` says: the peer may be back by then.
 pub const RAFT_CONNECT_MAX: Duration = Duration::from_secs(2);
+/// A longer `connect_timeout` is cut to this.
+pub const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// A longer time for a call is cut to this.
+pub const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Pauses after failed attempts of a Raft lane, doubling, each shortened by a random part of up to a half.
 pub const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 pub const BACK_OFF_MAX: Duration = Duration::from_millis(500);

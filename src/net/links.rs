@@ -5,7 +5,7 @@
 use super::call::{Answer, Call};
 use super::codec::{call_bytes, encode_call};
 use super::frame;
-use super::limits::{CALL_FRAME_BYTES_MAX, LARGE_CALL_BYTES, LINKS_MAX};
+use super::limits::{CALL_FRAME_BYTES_MAX, CALL_TIMEOUT_MAX, LARGE_CALL_BYTES, LINKS_MAX};
 use super::link::Link;
 use super::service::{CallError, PeerLink};
 use super::shared::Shared;
@@ -72,7 +72,7 @@ impl State {
 /// Calls the node at `address`; `continuation` runs exactly once, by the deadline.
 pub fn call(shared: &Arc<Shared>, address: &str, call: Call, timeout: Duration, continuation: Continuation) {
     let mut done = Done::new(continuation);
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + timeout.min(CALL_TIMEOUT_MAX);
     let mut bytes = Vec::with_capacity(frame::HEADER_BYTES + call_bytes(&call));
     let at = frame::begin(&mut bytes);
     if call_bytes(&call) > CALL_FRAME_BYTES_MAX {

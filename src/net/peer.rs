@@ -216,7 +216,6 @@ impl Sender<'_> {
                 }
                 self.connected = Some(connected);
                 self.pause = BACK_OFF_MIN;
-                self.shared.complaints.forget(&lane.id.0);
                 true
             }
             Err(DialError::Cancelled) => false,

@@ -76,6 +76,7 @@ enum ReplyTo {
 }
 
 impl Reply {
+    /// For a call that `answers` has been told to expect.
     pub(super) fn new(answers: Arc<AnswerQueue>, tag: u64) -> Reply {
         Reply { to: Some(ReplyTo::Connection { answers, tag }) }
     }

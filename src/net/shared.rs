@@ -3,7 +3,7 @@
 use super::clock::Clock;
 use super::frame::IncomingBytes;
 use super::handshake::Own;
-use super::limits::{LOG_INTERVAL, STACK_BYTES};
+use super::limits::{CONNECT_TIMEOUT_MAX, LOG_INTERVAL, STACK_BYTES};
 use super::links::Links;
 use super::peer::Peer;
 use super::service::{Identity, NetOptions};
@@ -34,7 +34,8 @@ pub struct Shared {
 impl Shared {
     /// # Errors
     /// An option that does not fit.
-    pub fn new(options: NetOptions) -> io::Result<Shared> {
+    pub fn new(mut options: NetOptions) -> io::Result<Shared> {
+        options.connect_timeout = options.connect_timeout.min(CONNECT_TIMEOUT_MAX);
         let own = Own {
             node_id: NodeId(options.node_id.as_str().into()),
             address: options.advertised.clone(),
@@ -98,7 +99,9 @@ impl Threads {
     pub fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         *self.live.0.lock() += 1;
         let counted = Counted(Arc::clone(&self.live));
-        std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
+        // A name that others chose may hold what a thread's name must not.
+        let name = name.replace('\0', "?");
+        std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             let counted = counted;
             // The panic hook has already printed where and why.
             if catch_unwind(AssertUnwindSafe(body)).is_err() {
@@ -141,10 +144,5 @@ impl Complaints {
             last.insert(peer.to_owned(), now);
         }
         log::warn!(target: "mux", "{peer}: {text}");
-    }
-
-    /// The peer is fine again: the next complaint is news.
-    pub fn forget(&self, peer: &str) {
-        self.last.lock().remove(peer);
     }
 }

@@ -153,7 +153,7 @@ impl TestNode {
 
     pub fn stop(&mut self) {
         if let Some(net) = self.net.take() {
-            net.stop();
+            assert_eq!(net.stop(), 0, "all threads have ended");
         }
     }
 
