@@ -395,6 +395,9 @@ fn a_restarted_peer_loses_no_call_that_was_never_written() {
     });
 }
 
+/// How each call ended, by its number: once, if all is well.
+type Ends = HashMap<u64, Vec<Result<Answer, CallError>>>;
+
 fn rebind(address: SocketAddr) -> TcpListener {
     let mut listener = None;
     until("the port is free again", || {
@@ -412,7 +415,7 @@ fn each_call_ends_exactly_once_and_truly_while_the_peer_is_killed_over_and_over(
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let mut next = Some(listener);
-    let ends: Arc<Mutex<HashMap<u64, Vec<Result<Answer, CallError>>>>> = Arc::default();
+    let ends: Arc<Mutex<Ends>> = Arc::default();
     let mut arrived: HashSet<u64> = HashSet::new();
     let mut number = 0u64;
     for _ in 0..ROUNDS {

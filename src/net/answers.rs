@@ -37,7 +37,6 @@ impl AnswerQueue {
     }
 
     /// Answers a call that was noted.
-
     pub fn push(&self, tag: u64, answer: Answer) {
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
         let bytes = answer_bytes(&answer);
