@@ -193,6 +193,11 @@ impl Link {
         let mut out = Vec::with_capacity(2 * LARGE_CALL_BYTES);
         while self.wait_for_calls(shared) {
             let Some((stream, generation)) = self.connection(shared) else { continue };
+            // The peer may have closed without the reader having been told yet: what is written now would be lost.
+            if !stream.is_open() {
+                self.detach(generation);
+                continue;
+            }
             self.take_batch(&mut batch);
             let written = write(&stream, &batch, &mut out);
             self.settle(&mut batch, generation, &stream, written);
@@ -274,6 +279,14 @@ impl Link {
             return None;
         }
         Some((stream, generation))
+    }
+
+    /// Nothing more is written to this connection; its reader says what becomes of what was.
+    fn detach(&self, generation: u64) {
+        let mut state = self.state.lock();
+        if state.generation == generation {
+            state.stream = None;
+        }
     }
 
     fn fail_queued(&self, why: &str) {

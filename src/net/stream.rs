@@ -206,7 +206,8 @@ impl Stream {
         }
     }
 
-    /// Whether the other end has, as far as this machine knows, not closed. For connections on which nothing is read.
+    /// Whether the other end has, as far as this machine knows, not closed. Takes nothing from a reader; what waits to be read hides
+    /// a close behind it.
     pub fn is_open(&self) -> bool {
         let Socket::Plain(stream) = &self.socket;
         let mut byte = [0u8; 1];
