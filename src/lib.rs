@@ -40,6 +40,8 @@
 //! | `queue` | `queue::thread::QueueThread` | the batch of queued writes | its inbox, its answer |
 //! | `maintenance` | `node::maintenance` | the times of VACUUM and optimize; idle read connections | the clock, its answer |
 //! | `stop` | `server` | nothing; ends a stop that takes too long | the clock |
+//! | `maintenance` | `node::maintenance` | the times of VACUUM and optimize | the clock, its answer |
+//! | `net-*`, `peer-*`, `bulk-*`, `call-*` | `net` (table there) | connections between nodes | sockets, their queues |
 //!
 //! A panic on `raft`, `wal`, `applier` or `queue` aborts the process; a failed write or sync of the log or the database
 //! ends it with a message.
@@ -52,15 +54,18 @@
 //! | wal | `WAL_INBOX_MAX` appends | the raft thread keeps the rest in its outbox |
 //! | applier | `APPLIER_INBOX_MAX` hand-overs | the raft thread keeps the rest in its outbox |
 //! | queue | `-write-queue-capacity` requests | callers block for their `timeout` |
+//! | peers | `net::limits`: messages and bytes for each lane | control drops the oldest, bulk the newest; Raft sends again |
+//! | calls to nodes | `net::limits`: calls and bytes for each link | the call is not sent |
+//! | answers to nodes | `net::limits`: answers and bytes for each connection | the connection is closed |
 //! | workers (completions) | one for each open connection | cannot overflow |
 //!
-//! Who may wait for whom: `http-N`, `queue`, `maintenance` -> `raft`; `wal`, `applier` -> `raft` (their reports). The raft
+//! Who may wait for whom: `http-N`, `queue`, `maintenance`, `net-in` -> `raft`; `wal`, `applier` -> `raft` (their reports). The raft
 //! thread never waits for anyone, so the graph has no cycle.
 //!
 //! # What is deliberately absent
 //!
-//! No async runtime; no `unsafe` outside `db::sqlite` (SQLite's interface) and single calls of the C library (`limits`, `text`,
-//! `vars`); no clock, randomness, thread or file in the raft core; no second
+//! No async runtime; no `unsafe` outside `db::sqlite` (SQLite's interface) and single calls of the C library (`limits`, `net::stream`,
+//! `text`, `vars`); no clock, randomness, thread or file in the raft core; no second
 //! copy of the database on disk; no rewriting of SQL text; no retry of a failed sync. `tests/tidy.rs` enforces what can be
 //! enforced.
 
