@@ -1,0 +1,54 @@
+//! Election safety (paper, figure 3): at most one leader in a term. And what it rests on: each life of a node votes at
+//! most once in a term, whatever crashes in between.
+
+use super::violated;
+use crate::{Envelope, Incarnation, Message, NodeId, Term};
+use std::collections::BTreeMap;
+
+const CHECKER: &str = "election safety";
+
+#[derive(Default)]
+pub(in crate::sim) struct Election {
+    leaders: BTreeMap<Term, (NodeId, Incarnation)>,
+    votes: BTreeMap<(NodeId, Incarnation, Term), NodeId>,
+    highest: Term,
+}
+
+impl Election {
+    /// A node believes to lead. Returns whether that is news.
+    pub(in crate::sim) fn leads(&mut self, id: &NodeId, incarnation: Incarnation, term: Term) -> bool {
+        self.highest = self.highest.max(term);
+        let who = (id.clone(), incarnation);
+        match self.leaders.get(&term) {
+            None => {
+                self.leaders.insert(term, who);
+                true
+            }
+            Some(first) if *first == who => false,
+            Some(first) => violated(CHECKER, format!("{} and {id} both lead term {term}", first.0)),
+        }
+    }
+
+    /// A message leaves a node: a granted vote in it counts, and so does the one that a candidate gives to itself.
+    pub(in crate::sim) fn sent(&mut self, envelope: &Envelope) {
+        let (term, candidate) = match &envelope.message {
+            Message::VoteReply { term, granted: true } => (*term, &envelope.to),
+            Message::Vote { term, .. } => (*term, &envelope.from),
+            _ => return,
+        };
+        let key = (envelope.from.clone(), envelope.from_incarnation, term);
+        let first = self.votes.entry(key).or_insert_with(|| candidate.clone());
+        if first != candidate {
+            let what = format!("{} votes for {first} and for {candidate} in term {term}", envelope.from);
+            violated(CHECKER, what);
+        }
+    }
+
+    pub(in crate::sim) fn count(&self) -> u64 {
+        self.leaders.len() as u64
+    }
+
+    pub(in crate::sim) fn highest_term(&self) -> Term {
+        self.highest
+    }
+}
