@@ -19,10 +19,14 @@ impl Replica {
         if self.is_sole_voter() { self.stand(false) } else { self.ask_before_standing() }
     }
 
-    /// A node that is no voter of the configuration in force never starts an election: a learner, a non-voter, a
-    /// removed node, a node that belongs to no cluster yet. Nor does one that could not persist its own vote.
+    /// Who votes in no configuration that may be in force never starts an election: a learner, a non-voter, a removed
+    /// node, a node that belongs to no cluster yet. Nor does one that could not persist its own vote.
+    ///
+    /// A node whose own removal is not known to be committed still stands, and may be the only one that can win: when
+    /// two are left and one holds the other's removal, or its own, the shorter log cannot (thesis, section 4.2.2). Its
+    /// own vote counts only in a configuration that it belongs to.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.is_voter() && !self.disk_stalled() && self.hard.term < TERM_MAX && self.handover.installing.is_none()
+        self.may_be_needed() && !self.disk_stalled() && self.hard.term < TERM_MAX && self.handover.installing.is_none()
     }
 
     pub(crate) fn tick_follower(&mut self) {
@@ -54,7 +58,7 @@ impl Replica {
     /// them back: a candidate that lost its term in a crash could otherwise collect old votes for a shorter log. Its
     /// own vote counts only then, too.
     pub(crate) fn stand(&mut self, transfer: bool) {
-        assert!(self.is_voter(), "only voters stand for election");
+        assert!(self.may_be_needed(), "only voters stand for election");
         self.clock.reset_election(&self.config.timing);
         let term = Term(self.hard.term.0 + 1);
         let me = self.config.id.clone();

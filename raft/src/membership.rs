@@ -196,6 +196,11 @@ impl MembershipHistory {
         self.entries.last().map_or(Index(0), |(index, _)| *index)
     }
 
+    /// Whether `test` holds for the newest configuration that is surely committed or for any after it.
+    pub(crate) fn any(&self, test: impl Fn(&Membership) -> bool) -> bool {
+        self.entries.iter().any(|(_, m)| test(m))
+    }
+
     /// The configuration in force at `index`.
     pub(crate) fn at(&self, index: Index) -> Option<(Index, &Arc<Membership>)> {
         self.entries.iter().rev().find(|(at, _)| *at <= index).map(|(at, m)| (*at, m))

@@ -538,6 +538,11 @@ impl Replica {
         self.memberships.current().is_some_and(|m| m.is_voter(&self.config.id, self.config.incarnation))
     }
 
+    /// Whether this life of this node votes in the configuration in force, or in one to which it may still go back.
+    pub(crate) fn may_be_needed(&self) -> bool {
+        self.memberships.any(|m| m.is_voter(&self.config.id, self.config.incarnation))
+    }
+
     pub(crate) fn is_sole_voter(&self) -> bool {
         self.memberships.current().is_some_and(|m| m.is_sole_voter(&self.config.id, self.config.incarnation))
     }

@@ -691,6 +691,29 @@ fn a_removed_leader_serves_until_its_removal_is_committed() {
     assert!(n.tick_to(9000).is_empty(), "and it does not stand again");
 }
 
+/// Thesis 4.2.2. Of two voters, one holds its own removal, not committed: the other has the shorter log and cannot win,
+/// so a cluster in which the first does not stand has no leader ever again.
+#[test]
+fn a_node_stands_until_its_own_removal_is_known_to_be_committed() {
+    let members = (0..2).map(|at| member(at, 100 + at as u64, Suffrage::Voter)).collect();
+    let mut n = Solo::of(&[1], 1, members);
+    n.lead();
+    n.acknowledge(1, 2);
+    n.replica.change_membership(Change::Remove(node_id(0))).unwrap();
+    n.turn();
+    n.tick_to(1200);
+    assert!(!n.replica.is_leader(), "the other was not heard for too long");
+    assert_eq!(names(&n.tick_to(3000)), [("n1", "PreVote")]);
+    let term = Term(n.replica.term().0 + 1);
+    assert_eq!(names(&n.hear(1, Message::PreVoteReply { term, granted: true })), [("n1", "Vote")]);
+    assert!(!n.replica.is_leader(), "its own vote does not count");
+    n.hear(1, Message::VoteReply { term, granted: true });
+    assert!(n.replica.is_leader());
+    n.acknowledge(1, 4);
+    assert!(!n.replica.is_leader(), "its removal is committed along with the first entry of its term");
+    assert!(n.tick_to(9000).is_empty(), "and it does not stand again");
+}
+
 #[test]
 fn the_last_voter_stays() {
     let members = vec![member(0, 100, Suffrage::Voter), member(1, 101, Suffrage::NonVoter)];
