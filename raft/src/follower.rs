@@ -34,7 +34,8 @@ impl Replica {
         self.hear_leader(sender)?;
         // All that is committed here is in the leader's log as well (leader completeness, section 5.4.3): whatever
         // lies below is not looked at again, it may even be gone from the log (pitfalls 37 to 39).
-        if prev.index >= self.commit && !self.log.contains(prev) {
+        let settled = prev.index < self.commit && !mutant!("compacted_entry_is_a_conflict");
+        if !settled && !self.log.contains(prev) {
             let hint = self.log.last_not_above(LogId { term: prev.term, index: prev.index });
             self.send(sender, Message::AppendReject { term: self.hard.term, prev, hint });
             return Ok(());
@@ -50,6 +51,9 @@ impl Replica {
         if self.tail_is_full() {
             // What cannot be held is not accepted; the leader sends it again.
             return Ok(());
+        }
+        if mutant!("append_cuts_what_matches") && prev.index >= self.commit && prev.index < self.log.last().index {
+            self.truncate_after(prev.index);
         }
         self.take_entries(entries, memberships);
         // Everything committed agrees with the leader anyway.
@@ -122,7 +126,7 @@ impl Replica {
         self.log.truncate_after(index);
         self.ledger.truncated_after(index);
         if let Role::Follower(following) = &mut self.role {
-            assert!(following.verified <= index, "what agreed with this leader is not removed for it");
+            assert!(following.verified <= index || mutant!("append_cuts_what_matches"), "what agreed with this leader is not removed for it");
         }
         self.memberships.truncate_after(index)
     }
@@ -132,8 +136,9 @@ impl Replica {
     fn verified_through(&mut self, verified: Index, commit: Index) {
         let Role::Follower(following) = &mut self.role else { return };
         following.verified = following.verified.max(verified);
-        let committed = commit.min(following.verified);
-        if committed > self.commit {
+        let unverified = mutant!("commit_of_unverified_entries");
+        let committed = commit.min(if unverified { self.log.last().index } else { following.verified });
+        if committed > self.commit || mutant!("commit_goes_back") {
             self.raise_commit(committed);
         }
     }
@@ -155,6 +160,7 @@ impl Replica {
         let Role::Follower(following) = &self.role else { return Ok(()) };
         let accepted = following.verified;
         let matched = accepted.min(self.ledger.durable());
+        let matched = if mutant!("acknowledged_before_sync") { accepted } else { matched };
         self.send(sender, Message::HeartbeatReply { term: self.hard.term, round, accepted, matched });
         Ok(())
     }
@@ -162,6 +168,7 @@ impl Replica {
     /// Acknowledges what has become durable: one answer for all Appends that one sync covered.
     pub(crate) fn flush_follower(&mut self) {
         let durable = self.ledger.durable();
+        let durable = if mutant!("acknowledged_before_sync") { self.log.last().index } else { durable };
         let Role::Follower(following) = &mut self.role else { return };
         let Some(leader) = following.leader.clone() else { return };
         let matched = following.verified.min(durable);

@@ -26,14 +26,14 @@ mod chosen {
     }
 
     /// Switches one mistake on for this thread; the empty name switches all off.
-    pub fn choose(name: &'static str) {
+    pub(crate) fn choose(name: &'static str) {
         CHOSEN.set(name);
     }
 
-    pub fn is_on(name: &str) -> bool {
+    pub(crate) fn is_on(name: &str) -> bool {
         CHOSEN.get() == name
     }
 }
 
 #[cfg(feature = "mutants")]
-pub use chosen::{choose, is_on};
+pub(crate) use chosen::{choose, is_on};

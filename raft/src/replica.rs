@@ -449,7 +449,8 @@ impl Replica {
     /// Hands over what is committed. Only what this node's own log holds durably: so the state machine never knows
     /// more than the log, and a restart finds no gap between the two.
     fn hand_over(&mut self) {
-        let goal = self.commit.min(self.ledger.durable());
+        let durable = if mutant!("applied_before_durable") { self.commit } else { self.ledger.durable() };
+        let goal = self.commit.min(durable);
         let handed = self.handover.handed;
         if self.handover.installing.is_some() || goal <= handed {
             return;
@@ -506,8 +507,12 @@ impl Replica {
         );
         let changed = HardState { term, voted_for };
         if changed != self.hard {
+            let forgotten = mutant!("term_not_persisted") && changed.voted_for.is_none()
+                || mutant!("vote_not_persisted") && changed.term == self.hard.term;
             self.hard = changed;
-            self.ledger.hard_state_changed();
+            if !forgotten {
+                self.ledger.hard_state_changed();
+            }
         }
     }
 
@@ -521,7 +526,10 @@ impl Replica {
             to_incarnation: to.incarnation,
             message,
         };
-        self.out.push(envelope, self.ledger.hard_state_is_durable());
+        let durable = self.ledger.hard_state_is_durable();
+        let early = mutant!("vote_before_sync") && matches!(envelope.message, Message::VoteReply { .. })
+            || mutant!("own_vote_before_sync") && matches!(envelope.message, Message::Vote { .. });
+        self.out.push(envelope, durable || early);
     }
 
     pub(crate) fn alarm(&mut self, alarm: Alarm) {
@@ -540,6 +548,12 @@ impl Replica {
 
     /// Whether this life of this node votes in the configuration in force, or in one to which it may still go back.
     pub(crate) fn may_be_needed(&self) -> bool {
+        if mutant!("removed_leader_never_stands") {
+            return self.is_voter();
+        }
+        if mutant!("learner_stands") {
+            return self.memberships.any(|m| m.get(&self.config.id).is_some());
+        }
         self.memberships.any(|m| m.is_voter(&self.config.id, self.config.incarnation))
     }
 
@@ -549,7 +563,10 @@ impl Replica {
 
     /// Commit index rises to `index`.
     pub(crate) fn raise_commit(&mut self, index: Index) {
-        assert!(index >= self.commit, "the commit index never falls (paper, figure 2)");
+        assert!(
+            index >= self.commit || mutant!("commit_goes_back"),
+            "the commit index never falls (paper, figure 2)"
+        );
         assert!(index <= self.log.last().index, "only what is in the log is committed");
         self.commit = index;
         self.memberships.committed(index);
@@ -613,6 +630,7 @@ impl Replica {
         assert!(handover.applied <= handover.handed, "only what was handed over is applied");
         assert!(handover.handed <= self.commit, "only committed entries are handed over (paper, section 5.3)");
         let durable = self.ledger.durable().max(handover.installed);
+        let durable = if mutant!("applied_before_durable") { self.commit } else { durable };
         assert!(handover.handed <= durable, "the state machine knows no more than the log");
         assert!(self.commit <= self.log.last().index, "committed entries are in the log");
         assert!(self.ledger.durable() <= self.log.last().index, "durable entries are in the log");

@@ -72,7 +72,9 @@ impl Replica {
         if bytes as u64 > limits.entry_bytes_max {
             return Err(ProposeError::TooLarge { bytes_max: limits.entry_bytes_max });
         }
-        if self.log.bytes_between(self.commit.min(self.handover.handed), self.log.last().index)
+        let unlimited = mutant!("no_limit_on_proposals");
+        if !unlimited
+            && self.log.bytes_between(self.commit.min(self.handover.handed), self.log.last().index)
             >= limits.uncommitted_bytes_max
         {
             return Err(ProposeError::Busy);
@@ -191,6 +193,10 @@ impl Replica {
             return Ok(());
         }
         // The last entry at or before the hint that can agree, seen from this log; always before `prev`.
+        if mutant!("hint_never_moves") {
+            peer.probe_from(prev.index.next());
+            return Ok(());
+        }
         let agree = self.log.last_not_above(hint).index.min(Index(prev.index.0.saturating_sub(1)));
         peer.probe_from(agree.next());
         Ok(())
@@ -210,6 +216,7 @@ impl Replica {
         peer.accept(accepted, now_ms);
         let waited_ms = now_ms - peer.hearing.moved_ms;
         match peer.state {
+            _ if mutant!("lost_appends_not_sent_again") => {}
             PeerState::Probe { sent: Some(_) } if waited_ms >= resend_ms => peer.probe_from(peer.next),
             // It lives, entries are on their way, and it says it has not taken them all though nothing has moved for
             // a while: messages were lost, or it was restarted and must see again where the logs agree. (If it has
@@ -228,20 +235,22 @@ impl Replica {
     /// current term; what lies before it is committed along with it. The leader itself counts with what is on its
     /// disk, and only if it votes (thesis, 4.2.2).
     pub(crate) fn advance_commit(&mut self) {
-        let own = self.ledger.durable();
-        let counts_itself = self.is_voter();
+        let own = if mutant!("own_entry_before_sync") { self.log.last().index } else { self.ledger.durable() };
+        let counts_itself = self.is_voter() || mutant!("removed_leader_counts_itself");
         let Some(membership) = self.memberships.current() else { return };
         let quorum = membership.quorum();
         let Role::Leader(leader) = &mut self.role else { return };
         let mut matched = [Index(0); crate::config::MEMBERS_MAX];
         let mut count = 0;
-        let peers = leader.peers.iter().filter(|peer| peer.is_voter()).map(|peer| peer.matched);
+        let peers = leader.peers.iter().filter(|peer| peer.is_voter() || mutant!("learner_counted"));
+        let peers = peers.map(|peer| peer.matched);
         for index in peers.chain(counts_itself.then_some(own)) {
             matched[count] = index;
             count += 1;
         }
         let Some(reached) = quorum::reached_by(&mut matched[..count], quorum) else { return };
-        if reached > self.commit && self.log.term_at(reached) == Some(self.hard.term) {
+        let of_own_term = self.log.term_at(reached) == Some(self.hard.term) || mutant!("commit_of_older_terms");
+        if reached > self.commit && of_own_term {
             leader.commit_rose_ms = self.clock.now_ms;
             self.raise_commit(reached);
             self.after_commit();

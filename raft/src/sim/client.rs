@@ -5,6 +5,9 @@ use super::machine::{KEYS, command};
 use super::node::Input;
 use super::world::{Event, World};
 
+/// Stands for a client that does not wait for an answer.
+pub(super) const NOBODY: usize = usize::MAX;
+
 const TIMEOUT_US: u64 = 1_500_000;
 
 #[derive(Debug)]
@@ -54,25 +57,23 @@ pub(super) struct Client {
     pending: Option<Pending>,
     /// Who it was told leads.
     leader: Option<usize>,
-    /// Writes that wait for no other: a burst.
-    burst: u64,
 }
 
 impl World {
     pub(super) fn client_thinks(&mut self, client: usize) {
-        let think_us = if self.clients[client].burst > 0 {
-            self.clients[client].burst -= 1;
-            100
-        } else {
-            self.chance.below(self.plan.think_ms * 2000)
-        };
+        let think_us = self.chance.below(self.plan.think_ms * 2000);
         self.push(think_us, Event::Client { client, event: ClientEvent::Next });
     }
 
-    /// Each client writes so many times without a pause.
+    /// So many writes at once to whoever leads; nobody waits for their outcome.
     pub(super) fn burst(&mut self, writes: u64) {
-        let each = writes / self.clients.len() as u64;
-        self.clients.iter_mut().for_each(|client| client.burst = each);
+        let Some(leader) = self.leader() else { return };
+        for _ in 0..writes {
+            self.tokens += 1;
+            let key = self.chance.below(KEYS as u64) as usize;
+            let payload = command(key, self.tokens, self.chance.below(160) as usize);
+            self.input(leader, Input::Write { client: NOBODY, op: self.tokens, payload });
+        }
     }
 
     pub(super) fn client(&mut self, client: usize, event: ClientEvent) {
@@ -95,7 +96,7 @@ impl World {
         self.tokens += 1;
         let op = self.tokens;
         let key = self.chance.below(KEYS as u64) as usize;
-        let write = self.clients[client].burst > 0 || self.chance.percent(60);
+        let write = self.chance.percent(60);
         let any = self.chance.below(self.nodes.len() as u64) as usize;
         let known = self.clients[client].leader;
         let follow = self.chance.percent(if write { 90 } else { 50 });
@@ -124,6 +125,9 @@ impl World {
 
     /// A node answers; the answer arrives a little later.
     pub(super) fn answer(&mut self, client: usize, op: u64, answer: Answer) {
+        if client == NOBODY {
+            return;
+        }
         let travel_us = self.chance.between(50, 800);
         self.push(travel_us, Event::Client { client, event: ClientEvent::Answer { op, answer } });
     }

@@ -71,8 +71,9 @@ impl World {
             }
             Action::Rot { who, place } => {
                 if let Some(at) = self.find(who).filter(|at| self.may_lose(*at)) {
+                    let synced = self.nodes[at].process.as_ref().map_or((0, 0), |process| process.log.synced);
                     self.cut_power(at);
-                    self.rot(at, place);
+                    self.rot(at, place, synced);
                     self.push(50_000, Event::Start { at });
                 }
             }
@@ -95,19 +96,22 @@ impl World {
 
     /// Damages one byte of what was durable long ago. The last batch is left alone: damage in it cannot be told from a
     /// torn write (the log's contract).
-    fn rot(&mut self, at: usize, place: u64) {
+    fn rot(&mut self, at: usize, place: u64, synced: (u64, u32)) {
         let node = &mut self.nodes[at];
         let Ok(names) = node.disk.list() else { return };
         let segments: Vec<&String> = names.iter().filter(|name| name.ends_with(".wal")).collect();
         let Some((newest, sealed)) = segments.split_last() else { return };
         let mut choice = Chance::new(place);
-        let (name, bytes) = match sealed.first() {
-            Some(name) => (name.as_str(), 12_000),
-            None => (newest.as_str(), 4096),
+        let early = **newest == format!("{:016x}.wal", synced.0) && synced.1 >= 3;
+        let (name, from, to) = match sealed.first() {
+            Some(name) if choice.percent(50) => (name.as_str(), 0, 12_000),
+            // The first record of the segment: later ones prove that it was durable.
+            _ if early && choice.percent(70) => (newest.as_str(), 4096, 4096 + 56),
+            _ => (newest.as_str(), 0, 4096),
         };
         node.condition = Condition::Rotten;
         node.disk.rot(name, |contents| {
-            let at = choice.below((contents.len() as u64).min(bytes)) as usize;
+            let at = (from + choice.below((contents.len() as u64).min(to) - from)) as usize;
             contents[at] ^= 1 << choice.below(8);
         });
     }

@@ -21,6 +21,10 @@ pub(super) enum Job {
 pub(super) struct LogThread {
     pub(super) wal: Wal,
     jobs: VecDeque<Job>,
+    /// Appends that were not reported yet, and since when.
+    waiting: VecDeque<(u64, u64)>,
+    /// The segment that is written, and how many syncs went into it.
+    pub(super) synced: (u64, u32),
     stage: Stage,
 }
 
@@ -38,13 +42,26 @@ enum Stage {
 
 impl LogThread {
     pub(super) fn new(wal: Wal) -> LogThread {
-        LogThread { wal, jobs: VecDeque::new(), stage: Stage::Idle }
+        LogThread { wal, jobs: VecDeque::new(), waiting: VecDeque::new(), synced: (0, 0), stage: Stage::Idle }
+    }
+
+    /// The raft thread heard that all up to `seq` is durable.
+    pub(super) fn heard(&mut self, seq: u64) {
+        self.waiting.retain(|(waiting, _)| *waiting > seq);
+    }
+
+    /// For how long the oldest append has been waiting.
+    pub(super) fn waiting_us(&self, now_us: u64) -> u64 {
+        self.waiting.front().map_or(0, |(_, since_us)| now_us - since_us)
     }
 }
 
 impl World {
     pub(super) fn log_job(&mut self, at: usize, job: Job) {
         let Some(process) = &mut self.nodes[at].process else { return };
+        if let Job::Append(append) = &job {
+            process.log.waiting.push_back((append.seq, self.now_us));
+        }
         process.log.jobs.push_back(job);
         self.wake_log(at);
     }
@@ -148,6 +165,9 @@ impl World {
         let durable = process.log.wal.sync()?;
         assert_eq!(durable.last, last, "the log holds what the replica gave it");
         node.shadow.synced();
+        let segment = process.log.wal.newest_segment();
+        let synced = &mut process.log.synced;
+        *synced = if synced.0 == segment { (segment, synced.1 + 1) } else { (segment, 1) };
         self.log_reports(at, Input::Durable { seq, last });
         // As the server does when its log is idle: marks the end, so that damage there is told from a torn write.
         let mark = self.chance.percent(10);

@@ -11,8 +11,11 @@ pub mod campaign;
 mod check;
 mod client;
 mod faults;
+pub mod graphs;
 mod log;
 mod machine;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod network;
 mod node;
 mod operator;
@@ -67,10 +70,19 @@ thread_local! {
 
 /// Runs a plan to its end or to the first violation. `print` writes the trace to standard output.
 pub fn run(plan: &Plan, print: bool) -> Outcome {
-    silence_panics();
     let mut world = world::World::new(plan, trace::Trace::new(print));
+    let outcome = guarded(&mut world, world::World::run);
+    if print && let Some(violation) = &outcome.violation {
+        println!("{violation}\n{}", world.describe());
+    }
+    outcome
+}
+
+/// Lets `story` happen to the world, and catches the violation or the failed assertion that ends it.
+fn guarded(world: &mut world::World, story: impl FnOnce(&mut world::World)) -> Outcome {
+    silence_panics();
     SILENT.set(true);
-    let ended = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| story(world)));
     SILENT.set(false);
     let violation = ended.err().map(|payload| match payload.downcast::<Violation>() {
         Ok(violation) => *violation,
@@ -80,8 +92,5 @@ pub fn run(plan: &Plan, print: bool) -> Outcome {
             Violation { checker: "assertion", what: format!("{what} (line {})", PLACE.get()) }
         }
     });
-    if print && let Some(violation) = &violation {
-        println!("{violation}\n{}", world.describe());
-    }
     Outcome { stats: world.stats, trace: world.trace.hash(), violation }
 }

@@ -259,7 +259,10 @@ impl World {
                     super::check::violated("honest messages", format!("n{at} refuses a message: {what}"));
                 }
             }
-            Input::Durable { seq, last } => self.replica_mut(at).durable(seq, last),
+            Input::Durable { seq, last } => {
+                self.replica_mut(at).durable(seq, last);
+                self.nodes[at].process.as_mut().expect("it lives").log.heard(seq);
+            }
             Input::LogRead { peer, entries } => self.replica_mut(at).log_read(&peer, entries),
             Input::Purged(to) => self.replica_mut(at).purged(to),
             Input::Applied(index) => self.replica_mut(at).applied(index),
@@ -291,6 +294,7 @@ impl World {
     fn propose(&mut self, at: usize, client: usize, op: u64, payload: Vec<u8>) {
         let outcome = self.replica_mut(at).propose(payload.into());
         match outcome {
+            Ok(_) if client == super::client::NOBODY => {}
             Ok(id) => {
                 let process = self.nodes[at].process.as_mut().expect("it proposed just now");
                 process.writes.insert(id.index, (id.term, client, op));
@@ -389,6 +393,11 @@ impl World {
         for token in effects.failed_reads {
             self.index_known(at, token.0, None);
         }
+        for alarm in effects.alarms {
+            if alarm != crate::Alarm::DiskStalled {
+                super::check::violated("alarms", format!("n{at} raises {alarm:?}"));
+            }
+        }
         for read in effects.log_reads {
             self.log_job(at, super::log::Job::ReadForPeer(read));
         }
@@ -400,6 +409,9 @@ impl World {
             promises::check(&envelope, &node.shadow.durable, node.machine.state.applied);
             self.checks.election.sent(&envelope);
             let to = self.index_of(&envelope.to);
+            let commit = self.checks.history.at(self.replica(at).map_or(Index(0), Replica::commit)).map(|print| print.id);
+            let commit = commit.unwrap_or_default();
+            promises::check_successor(&envelope, commit, self.nodes[to].holds(envelope.to_incarnation, commit));
             let mut bytes = Vec::new();
             crate::wire::encode(&envelope, &mut bytes);
             self.send(at, to, Packet::Raft(bytes.into()));
@@ -419,7 +431,8 @@ impl World {
                 let holds = |id: &NodeId, incarnation: Incarnation| {
                     nodes.iter().any(|node| node.id == *id && node.holds(incarnation, print.id))
                 };
-                promises::check_commit(print.id, self.checks.membership.possible(), holds);
+                let Some(process) = &self.nodes[at].process else { return };
+                promises::check_commit(print.id, process.replica.memberships.in_play(), holds);
             }
         }
         let Some(process) = &mut self.nodes[at].process else { return };
@@ -439,10 +452,12 @@ impl World {
         let replica = &process.replica;
         self.checks.monotonic.after_turn(at, node.life, replica);
         memory::check(replica);
+        promises::check_disk(replica, process.log.waiting_us(self.now_us));
         if replica.role() == RoleKind::Leader && process.led_term != Some(replica.term()) {
             process.led_term = Some(replica.term());
             let term = replica.term();
-            self.checks.election.leads(&node.id, node.incarnation, term);
+            let may_vote = self.checks.membership.may_vote(&node.id, node.incarnation);
+            self.checks.election.leads(&node.id, node.incarnation, term, may_vote);
             self.checks.history.check_leader(replica);
             self.trace.note(self.now_us, || format!("n{at} leads term {term}"));
         }

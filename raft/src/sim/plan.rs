@@ -137,7 +137,7 @@ pub enum Action {
     Campaign {
         who: Who,
     },
-    /// So many commands at once.
+    /// So many commands at once, to whoever leads.
     Burst {
         writes: u64,
     },
@@ -295,7 +295,7 @@ fn time(nodes: u8, chance: &mut Chance) -> Action {
         4 => Action::ClockRate { who, permille: chance.between(800, 1250) },
         5 => Action::ClockJump { who, ms: chance.pick(&[100, 900, 5000]) },
         6 => Action::Campaign { who },
-        _ => Action::Burst { writes: chance.between(10, 120) },
+        _ => Action::Burst { writes: chance.between(10, 300) },
     }
 }
 

@@ -11,20 +11,20 @@ const CHECKER: &str = "election safety";
 pub(in crate::sim) struct Election {
     leaders: BTreeMap<Term, (NodeId, Incarnation)>,
     votes: BTreeMap<(NodeId, Incarnation, Term), NodeId>,
-    highest: Term,
 }
 
 impl Election {
-    /// A node believes to lead. Returns whether that is news.
-    pub(in crate::sim) fn leads(&mut self, id: &NodeId, incarnation: Incarnation, term: Term) -> bool {
-        self.highest = self.highest.max(term);
+    /// A node believes to lead.
+    pub(in crate::sim) fn leads(&mut self, id: &NodeId, incarnation: Incarnation, term: Term, may_vote: bool) {
+        if !may_vote {
+            violated("only voters lead", format!("{id} leads term {term} and votes in no configuration"));
+        }
         let who = (id.clone(), incarnation);
         match self.leaders.get(&term) {
             None => {
                 self.leaders.insert(term, who);
-                true
             }
-            Some(first) if *first == who => false,
+            Some(first) if *first == who => {}
             Some(first) => violated(CHECKER, format!("{} and {id} both lead term {term}", first.0)),
         }
     }
@@ -46,9 +46,5 @@ impl Election {
 
     pub(in crate::sim) fn count(&self) -> u64 {
         self.leaders.len() as u64
-    }
-
-    pub(in crate::sim) fn highest_term(&self) -> Term {
-        self.highest
     }
 }

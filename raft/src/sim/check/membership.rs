@@ -32,6 +32,12 @@ impl Memberships {
         self.possible.values().flatten()
     }
 
+    /// Whether this life of the node votes in any configuration that may count.
+    pub(in crate::sim) fn may_vote(&self, id: &NodeId, incarnation: Incarnation) -> bool {
+        let votes = |m: &Member| m.suffrage == Suffrage::Voter && m.id == *id && m.incarnation == incarnation;
+        self.possible().any(|membership| membership.members().iter().any(votes))
+    }
+
     /// Whether every configuration that may count keeps a majority of voters for which `sound` holds, even if all its
     /// learners that are not sound become voters first.
     pub(in crate::sim) fn all_survive(&self, sound: impl Fn(&Member) -> bool) -> bool {
@@ -40,8 +46,8 @@ impl Memberships {
 }
 
 pub(in crate::sim) fn has_quorum(membership: &Membership, sound: impl Fn(&NodeId, Incarnation) -> bool) -> bool {
-    let voters = membership.members().iter().filter(|m| m.suffrage == Suffrage::Voter);
-    voters.filter(|m| sound(&m.id, m.incarnation)).count() >= membership.quorum()
+    let voters = || membership.members().iter().filter(|m| m.suffrage == Suffrage::Voter);
+    voters().filter(|m| sound(&m.id, m.incarnation)).count() * 2 > voters().count()
 }
 
 /// See `Memberships::all_survive`.

@@ -3,7 +3,8 @@
 
 use super::shadow::Log;
 use super::violated;
-use crate::{Envelope, Index, LogId, Membership, Message, NodeId};
+use crate::{Envelope, Incarnation, Index, LogId, Membership, Message, NodeId, Replica};
+use std::sync::Arc;
 
 const CHECKER: &str = "promises are durable";
 
@@ -32,11 +33,27 @@ pub(in crate::sim) fn check(envelope: &Envelope, disk: &Log, installed: LogId) {
     }
 }
 
-/// A first state machine takes over `id`: some configuration in force must hold it on the disks of a majority.
+/// Whom a leader asks to lead next holds what is committed, or the cluster only loses time (thesis, section 3.10).
+pub(in crate::sim) fn check_successor(envelope: &Envelope, commit: LogId, holds: bool) {
+    if matches!(envelope.message, Message::TimeoutNow { .. }) && !holds {
+        violated("transfer", format!("{} is to lead next without {commit}", envelope.to));
+    }
+}
+
+/// A leader whose disk has hung for so long must have noticed (pitfall 29).
+pub(in crate::sim) const DISK_HANG_US_MAX: u64 = 2_000_000;
+
+pub(in crate::sim) fn check_disk(replica: &Replica, waiting_us: u64) {
+    if replica.is_leader() && waiting_us > DISK_HANG_US_MAX && !replica.is_sole_voter() {
+        violated("dead disks are noticed", format!("{} leads though its log hangs for {waiting_us} us", replica.id()));
+    }
+}
+
+/// `id` is committed for the first time: the configurations in force there must hold it on the disks of a majority.
 pub(in crate::sim) fn check_commit<'a>(
     id: LogId,
-    mut memberships: impl Iterator<Item = &'a std::sync::Arc<Membership>>,
-    holds: impl Fn(&NodeId, crate::Incarnation) -> bool,
+    mut memberships: impl Iterator<Item = &'a Arc<Membership>>,
+    holds: impl Fn(&NodeId, Incarnation) -> bool,
 ) {
     let enough = memberships.any(|membership| super::membership::has_quorum(membership, &holds));
     if !enough && id.index > Index(0) {
