@@ -1,12 +1,14 @@
 //! The simulator's command line; see `raft/README.md`.
 
-use raft::sim::{Plan, campaign, graphs, run};
+use raft::sim::{Plan, campaign, graphs, run, shrink};
 use std::process::exit;
 use std::time::Instant;
 
 const USAGE: &str = "\
-sim [--seeds N] [--start S] [--hours H] [--once] [--threads T]   many seeds, each twice unless --once
-sim --seed S [--trace]                                           one seed
+sim [--seeds N] [--start S] [--hours H] [--once] [--threads T] [--save]
+                                                                 many seeds, each twice unless --once; --save shrinks
+                                                                 what fails and keeps it in raft/tests/seeds
+sim --seed S | --plan FILE  [--trace] [--shrink]                 one seed, or a saved plan
 sim --graphs                                                     all link graphs on three nodes
 sim --mutants [--seeds N] [--only NAME]                          who finds which mistake (feature mutants)";
 
@@ -45,15 +47,39 @@ fn main() {
     } else if args.has("--mutants") {
         mutants(&args)
     } else if let Some(seed) = args.number("--seed") {
-        one_seed(seed, args.has("--trace"))
+        one_plan(&Plan::of(seed), &args)
+    } else if let Some(path) = args.text("--plan") {
+        let text = std::fs::read_to_string(path).expect("the plan can be read");
+        one_plan(&Plan::from_text(&text).expect("a plan"), &args)
     } else {
         many_seeds(&args)
     };
     exit(i32::from(!good));
 }
 
-fn one_seed(seed: u64, trace: bool) -> bool {
-    let outcome = run(&Plan::of(seed), trace);
+/// Under this name in `raft/tests/seeds` a shrunk plan becomes a regression test.
+fn save(plan: &Plan, what: &str) {
+    let path = format!("{}/tests/seeds/{}.txt", env!("CARGO_MANIFEST_DIR"), plan.seed);
+    match std::fs::write(&path, plan.to_text(what)) {
+        Ok(()) => println!("saved as {path}"),
+        Err(error) => println!("cannot save {path}: {error}"),
+    }
+}
+
+fn one_plan(plan: &Plan, args: &Args) -> bool {
+    #[cfg(feature = "mutants")]
+    if let Some(name) = args.text("--mutant") {
+        assert!(raft::sim::mutants::switch_on(name), "no such mistake");
+    }
+    if args.has("--shrink")
+        && let Some((small, violation)) = shrink::shrink(plan)
+    {
+        let what: String = violation.to_string().lines().next().unwrap_or_default().chars().take(300).collect();
+        print!("{}", small.to_text(&what));
+        save(&small, &what);
+        return false;
+    }
+    let outcome = run(plan, args.has("--trace"));
     println!("{:?}\ntrace {:016x}", outcome.stats, outcome.trace);
     if let Some(violation) = &outcome.violation {
         println!("{violation}");
@@ -74,6 +100,11 @@ fn many_seeds(args: &Args) -> bool {
     println!("{} violations", report.failures.len());
     for (seed, violation) in &report.failures {
         println!("seed {seed}: {violation}");
+        if args.has("--save")
+            && let Some((small, violation)) = shrink::shrink(&Plan::of(*seed))
+        {
+            save(&small, &violation.to_string());
+        }
     }
     report.failures.is_empty()
 }

@@ -12,7 +12,9 @@ use crate::tail::{Tail, entry_bytes};
 use crate::{Entry, EntryKind, Index, LogId, NodeId};
 use std::sync::Arc;
 
-/// A peer that denies so often in a row what it had acknowledged has lost it.
+/// A peer that denies so often what it had acknowledged has lost it. Rejections of messages that were overtaken by newer
+/// ones look the same, and come in swarms: only one in an election timeout counts, and none once a heartbeat was answered
+/// with the entry found.
 const DENIALS_ALARM: u32 = 3;
 
 impl Leading {
@@ -167,6 +169,7 @@ impl Replica {
     /// message that is waited for are late, and say nothing any more (pitfalls 35 and 40).
     pub(crate) fn on_append_reject(&mut self, sender: &Sender, prev: LogId, hint: LogId) -> Result<(), StepError> {
         let now_ms = self.clock.now_ms;
+        let denial_ms = self.config.timing.election_timeout_ms;
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         let peer = leader.peer(sender)?;
         peer.hearing.contact_ms = now_ms;
@@ -182,12 +185,16 @@ impl Replica {
             // It once acknowledged this very entry. Reordered messages look like that for a moment, so it is asked
             // again (when the next heartbeat is answered); a node whose data was rolled back keeps denying it, and
             // no retry can mend that: it must come back as a new member.
-            peer.hearing.denials += 1;
+            let counts = peer.hearing.denials == 0 || now_ms - peer.hearing.denied_ms >= denial_ms;
+            if counts {
+                peer.hearing.denials += 1;
+                peer.hearing.denied_ms = now_ms;
+            }
             let denied = peer.hearing.denials;
             let acknowledged = peer.matched;
             peer.probe_from(acknowledged.next());
             peer.state = PeerState::Probe { sent: Some(acknowledged) };
-            if denied == DENIALS_ALARM {
+            if counts && denied == DENIALS_ALARM {
                 self.alarm(Alarm::PeerLostEntries { peer: sender.id.clone(), acknowledged, has: hint.index });
             }
             return Ok(());
@@ -214,6 +221,9 @@ impl Replica {
         }
         peer.hearing.round = peer.hearing.round.max(round);
         peer.accept(accepted, now_ms);
+        if accepted >= peer.matched {
+            peer.hearing.denials = 0;
+        }
         let waited_ms = now_ms - peer.hearing.moved_ms;
         match peer.state {
             _ if mutant!("lost_appends_not_sent_again") => {}

@@ -17,6 +17,17 @@ impl World {
         }
         self.stats.faults += 1;
         let action = self.plan.events[number].action;
+        if action.who() == Some(Who::Others) {
+            let leader = self.leader();
+            for at in (0..self.nodes.len()).filter(|at| Some(*at) != leader) {
+                self.strike(action.with_who(Who::Node(at as u8)));
+            }
+            return;
+        }
+        self.strike(action);
+    }
+
+    fn strike(&mut self, action: Action) {
         self.trace.note(self.now_us, || format!("{action:?}"));
         match action {
             Action::Power { .. }
@@ -44,6 +55,7 @@ impl World {
         match who {
             Who::Node(at) => Some(usize::from(at)).filter(|at| *at < self.nodes.len()),
             Who::Leader => self.leader(),
+            Who::Others => None,
         }
     }
 

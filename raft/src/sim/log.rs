@@ -21,7 +21,7 @@ pub(super) enum Job {
 pub(super) struct LogThread {
     pub(super) wal: Wal,
     jobs: VecDeque<Job>,
-    /// Appends that were not reported yet, and since when.
+    /// Appends that were not reported yet, and since when by the node's own clock.
     waiting: VecDeque<(u64, u64)>,
     /// The segment that is written, and how many syncs went into it.
     pub(super) synced: (u64, u32),
@@ -51,16 +51,17 @@ impl LogThread {
     }
 
     /// For how long the oldest append has been waiting.
-    pub(super) fn waiting_us(&self, now_us: u64) -> u64 {
-        self.waiting.front().map_or(0, |(_, since_us)| now_us - since_us)
+    pub(super) fn waiting_us(&self, local_us: u64) -> u64 {
+        self.waiting.front().map_or(0, |(_, since_us)| local_us - since_us)
     }
 }
 
 impl World {
     pub(super) fn log_job(&mut self, at: usize, job: Job) {
+        let local_us = self.nodes[at].clock.local_us(self.now_us);
         let Some(process) = &mut self.nodes[at].process else { return };
         if let Job::Append(append) = &job {
-            process.log.waiting.push_back((append.seq, self.now_us));
+            process.log.waiting.push_back((append.seq, local_us));
         }
         process.log.jobs.push_back(job);
         self.wake_log(at);

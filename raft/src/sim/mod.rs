@@ -22,8 +22,10 @@ mod operator;
 pub mod plan;
 mod power;
 mod random;
+pub mod shrink;
 #[cfg(test)]
 mod tests;
+mod text;
 mod trace;
 mod world;
 

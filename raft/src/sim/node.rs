@@ -7,6 +7,7 @@ use super::check::{memory, promises};
 use super::log::LogThread;
 use super::machine::{Machine, State};
 use super::network::Packet;
+use super::plan::Plan;
 use super::random::Chance;
 use super::world::{Event, World};
 use crate::disk::SimDisk;
@@ -66,7 +67,7 @@ pub(super) struct NodeClock {
 }
 
 impl NodeClock {
-    fn local_us(&self, now_us: u64) -> u64 {
+    pub(super) fn local_us(&self, now_us: u64) -> u64 {
         self.base_us + (now_us - self.since_us) * self.permille / 1000
     }
 
@@ -159,11 +160,11 @@ pub(super) fn first_incarnation(at: usize) -> Incarnation {
 }
 
 /// The server's default times, and bounds so small that every one of them is met.
-fn config(id: NodeId, incarnation: Incarnation, seed: u64) -> Config {
+fn config(id: NodeId, incarnation: Incarnation, seed: u64, plan: &Plan) -> Config {
     let mut config = Config::new(id, incarnation, seed);
-    config.timing = Timing::default();
-    config.limits.batch_bytes_max = 900;
-    config.limits.in_flight_bytes_max = 2400;
+    config.timing = Timing { leader_lease_ms: plan.lease_ms, ..Timing::default() };
+    config.limits.batch_bytes_max = plan.batch_bytes;
+    config.limits.in_flight_bytes_max = plan.batch_bytes * 3;
     config.limits.uncommitted_bytes_max = 8000;
     config.limits.unapplied_bytes_max = 2000;
     config.limits.tail_bytes_max = 4000;
@@ -192,8 +193,8 @@ impl Node {
         }
     }
 
-    pub(super) fn config(&self, seed: u64) -> Config {
-        config(self.id.clone(), self.incarnation, seed)
+    pub(super) fn config(&self, seed: u64, plan: &Plan) -> Config {
+        config(self.id.clone(), self.incarnation, seed, plan)
     }
 
     /// Whether the disk of this life of the node holds the entry, or held it when the data was lost.
@@ -437,6 +438,10 @@ impl World {
         }
         let Some(process) = &mut self.nodes[at].process else { return };
         process.checked = to;
+        // Figure 2: what makes the commit index of a leader rise is an entry of its own term.
+        let replica = &process.replica;
+        let led = process.led_term == Some(replica.term()) && replica.is_leader();
+        promises::check_commit_rule(replica, led && to > from);
         if to > from
             && let Some((index, membership)) = process.replica.memberships.at(to)
         {
@@ -452,10 +457,17 @@ impl World {
         let replica = &process.replica;
         self.checks.monotonic.after_turn(at, node.life, replica);
         memory::check(replica);
-        promises::check_disk(replica, process.log.waiting_us(self.now_us));
+        promises::check_disk(replica, process.log.waiting_us(node.clock.local_us(self.now_us)));
         if replica.role() == RoleKind::Leader && process.led_term != Some(replica.term()) {
             process.led_term = Some(replica.term());
             let term = replica.term();
+            // The operator does not wait until a new leader has settled.
+            if self.chance.percent(30) {
+                let after_us = self.chance.below(30_000);
+                self.push(after_us, Event::Operator);
+            }
+            let node = &self.nodes[at];
+            let Some(Process { replica, .. }) = &node.process else { return };
             let may_vote = self.checks.membership.may_vote(&node.id, node.incarnation);
             self.checks.election.leads(&node.id, node.incarnation, term, may_vote);
             self.checks.history.check_leader(replica);

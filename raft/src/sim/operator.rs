@@ -8,11 +8,17 @@ use super::node::{Condition, Input};
 use super::world::{Event, World};
 use crate::{Change, Member, Membership, Suffrage};
 
-const ROUND_US: u64 = 900_000;
+const ROUND_US: u64 = 1_200_000;
 
 impl World {
+    /// Its round; it also comes when something has happened.
+    pub(super) fn operator_round(&mut self) {
+        let after_us = self.chance.between(ROUND_US / 8, ROUND_US);
+        self.push(after_us, Event::OperatorRound);
+        self.operator();
+    }
+
     pub(super) fn operator(&mut self) {
-        self.push(ROUND_US, Event::Operator);
         // Now and then somebody who only believes to lead.
         let stale = self.chance.percent(20) && !self.healed;
         let leaders: Vec<usize> =

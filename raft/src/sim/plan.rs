@@ -12,6 +12,8 @@ pub enum Who {
     Node(u8),
     /// Whoever leads at that moment (the node of the highest term that believes so).
     Leader,
+    /// Everybody else.
+    Others,
 }
 
 /// One thing that happens to the world. Times are simulated milliseconds.
@@ -143,10 +145,61 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whom it strikes, if it strikes one node.
+    pub(super) fn who(&self) -> Option<Who> {
+        { *self }.who_mut().copied()
+    }
+
+    pub(super) fn with_who(mut self, other: Who) -> Action {
+        if let Some(who) = self.who_mut() {
+            *who = other;
+        }
+        self
+    }
+
+    fn who_mut(&mut self) -> Option<&mut Who> {
+        match self {
+            Action::Power { who, .. }
+            | Action::PowerAtOp { who, .. }
+            | Action::PowerAtStart { who, .. }
+            | Action::Kill { who, .. }
+            | Action::Pause { who, .. }
+            | Action::DiskError { who, .. }
+            | Action::ShortWrite { who, .. }
+            | Action::DiskFull { who, .. }
+            | Action::DiskHang { who, .. }
+            | Action::DiskSlow { who, .. }
+            | Action::Rot { who, .. }
+            | Action::Wipe { who }
+            | Action::CutOut { who, .. }
+            | Action::CutIn { who, .. }
+            | Action::ClockRate { who, .. }
+            | Action::ClockJump { who, .. }
+            | Action::Remove { who }
+            | Action::Address { who }
+            | Action::Campaign { who } => Some(who),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     pub at_ms: u64,
     pub action: Action,
+}
+
+impl Event {
+    /// Whether all nodes that it names are among the first `nodes`.
+    pub(super) fn names_only(&self, nodes: u8) -> bool {
+        match self.action {
+            Action::CutLink { from, to, .. } | Action::Flap { from, to, .. } => from < nodes && to < nodes,
+            Action::Add { node, .. } => node < nodes,
+            Action::Transfer { to } => to.is_none_or(|to| to < nodes),
+            action => !matches!(action.who(), Some(Who::Node(at)) if at >= nodes),
+        }
+    }
 }
 
 /// See the module.
@@ -162,6 +215,10 @@ pub struct Plan {
     pub think_ms: u64,
     pub duration_ms: u64,
     pub loss_percent: u64,
+    /// After so long without a quorum a leader steps down.
+    pub lease_ms: u64,
+    /// Size of one Append message; the bounds in flight follow from it.
+    pub batch_bytes: u64,
     pub events: Vec<Event>,
 }
 
@@ -182,6 +239,8 @@ impl Plan {
             think_ms: chance.between(60, 250),
             duration_ms,
             loss_percent: chance.pick(&[0, 0, 1, 3, 8]),
+            lease_ms: chance.pick(&[500, 500, 1000]),
+            batch_bytes: chance.pick(&[300, 900, 900, 3000]),
             events: Vec::new(),
         };
         let mood = Mood::new(&mut chance);
@@ -244,7 +303,11 @@ impl Mood {
 }
 
 fn who(nodes: u8, chance: &mut Chance) -> Who {
-    if chance.percent(45) { Who::Leader } else { Who::Node(chance.below(u64::from(nodes)) as u8) }
+    if chance.percent(45) {
+        Who::Leader
+    } else if chance.percent(6) {
+        Who::Others
+    } else { Who::Node(chance.below(u64::from(nodes)) as u8) }
 }
 
 fn crash(nodes: u8, chance: &mut Chance) -> Action {
@@ -292,8 +355,11 @@ fn time(nodes: u8, chance: &mut Chance) -> Action {
     let who = who(nodes, chance);
     match chance.below(8) {
         0..=3 => Action::Pause { who, for_ms: chance.pick(&[50, 600, 1300, 3000, 7000]) },
-        4 => Action::ClockRate { who, permille: chance.between(800, 1250) },
-        5 => Action::ClockJump { who, ms: chance.pick(&[100, 900, 5000]) },
+        4 => Action::ClockRate { who, permille: chance.pick(&[300, 800, 900, 1100, 1250, 3000]) },
+        5 => {
+            let who = if chance.percent(40) { Who::Others } else { who };
+            Action::ClockJump { who, ms: chance.pick(&[100, 900, 5000]) }
+        }
         6 => Action::Campaign { who },
         _ => Action::Burst { writes: chance.between(10, 300) },
     }

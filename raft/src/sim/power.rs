@@ -52,7 +52,7 @@ impl World {
         let seed = self.chance.next();
         let node = &mut self.nodes[at];
         node.life += 1;
-        let config = node.config(seed);
+        let config = node.config(seed, &self.plan);
         let mut replica = match Replica::new(config, recovered) {
             Ok(replica) => replica,
             Err(error) => violated("durability", format!("n{at} does not start: {error}")),

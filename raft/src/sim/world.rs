@@ -70,6 +70,7 @@ pub(super) enum Event {
     },
     /// The operator looks after the membership.
     Operator,
+    OperatorRound,
 }
 
 #[derive(Debug)]
@@ -159,7 +160,7 @@ impl World {
         for client in 0..world.clients.len() {
             world.client_thinks(client);
         }
-        world.push(1_500_000, Event::Operator);
+        world.push(1_500_000, Event::OperatorRound);
         world
     }
 
@@ -236,6 +237,7 @@ impl World {
             Event::Quality(quality) => self.network.quality = quality,
             Event::Space { at } => self.nodes[at].disk.set_free_bytes(None),
             Event::Operator => self.operator(),
+            Event::OperatorRound => self.operator_round(),
         }
     }
 

@@ -2,18 +2,21 @@
 //! damage the contract allows, and the others who counts.
 
 use crate::{Incarnation, Index, Member, Membership, NodeId, Suffrage};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 #[derive(Default)]
 pub(in crate::sim) struct Memberships {
     /// By the index of its entry; different leaders may put different ones at the same index.
     possible: BTreeMap<Index, Vec<Arc<Membership>>>,
+    /// Lives of nodes that ever voted in one.
+    voters: BTreeSet<(NodeId, u64)>,
 }
 
 impl Memberships {
     /// A node uses `membership`, from the entry at `index`.
     pub(in crate::sim) fn in_force(&mut self, index: Index, membership: &Arc<Membership>) {
+        self.voters.extend(membership.voters().map(|m| (m.id.clone(), m.incarnation.0)));
         let known = self.possible.entry(index).or_default();
         if !known.contains(membership) {
             known.push(Arc::clone(membership));
@@ -32,10 +35,10 @@ impl Memberships {
         self.possible.values().flatten()
     }
 
-    /// Whether this life of the node votes in any configuration that may count.
+    /// Whether this life of the node votes in any configuration that ever was. (Who was removed may still lead for a
+    /// moment: it stands until it knows.)
     pub(in crate::sim) fn may_vote(&self, id: &NodeId, incarnation: Incarnation) -> bool {
-        let votes = |m: &Member| m.suffrage == Suffrage::Voter && m.id == *id && m.incarnation == incarnation;
-        self.possible().any(|membership| membership.members().iter().any(votes))
+        self.voters.contains(&(id.clone(), incarnation.0))
     }
 
     /// Whether every configuration that may count keeps a majority of voters for which `sound` holds, even if all its

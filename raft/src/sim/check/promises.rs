@@ -40,6 +40,14 @@ pub(in crate::sim) fn check_successor(envelope: &Envelope, commit: LogId, holds:
     }
 }
 
+/// A leader whose commit index rose under its lead did so by an entry of its own term (figure 2; section 5.4.2).
+pub(in crate::sim) fn check_commit_rule(replica: &Replica, rose: bool) {
+    if rose && replica.log.term_at(replica.commit()).is_some_and(|term| term != replica.term()) {
+        let (id, term, commit) = (replica.id(), replica.term(), replica.commit());
+        violated("commit rule", format!("{id} leads term {term} and commits {commit}, of an older term, by counting"));
+    }
+}
+
 /// A leader whose disk has hung for so long must have noticed (pitfall 29).
 pub(in crate::sim) const DISK_HANG_US_MAX: u64 = 2_000_000;
 
