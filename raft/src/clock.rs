@@ -46,7 +46,6 @@ impl Clock {
     /// Draws a new timeout between one and two election timeouts (Raft paper, section 5.2).
     pub(crate) fn reset_election(&mut self, timing: &Timing) {
         let spread = self.random.next_u64() % timing.election_timeout_ms;
-        let spread = if mutant!("timeouts_not_random") { 0 } else { spread };
         self.election_due_ms = self.now_ms.saturating_add(timing.election_timeout_ms).saturating_add(spread);
     }
 }

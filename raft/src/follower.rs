@@ -34,8 +34,7 @@ impl Replica {
         self.hear_leader(sender)?;
         // All that is committed here is in the leader's log as well (leader completeness, section 5.4.3): whatever
         // lies below is not looked at again, it may even be gone from the log (pitfalls 37 to 39).
-        let settled = prev.index < self.commit && !mutant!("compacted_entry_is_a_conflict");
-        if !settled && !self.log.contains(prev) {
+        if prev.index >= self.commit && !self.log.contains(prev) {
             let hint = self.log.last_not_above(LogId { term: prev.term, index: prev.index });
             self.send(sender, Message::AppendReject { term: self.hard.term, prev, hint });
             return Ok(());
@@ -101,7 +100,8 @@ impl Replica {
         let mut changed = false;
         for entry in entries {
             let id = entry.id;
-            let is_new = id.index > self.commit && !self.log.contains(id);
+            let above = id.index > self.commit || mutant!("compacted_entry_is_a_conflict");
+            let is_new = above && !self.log.contains(id);
             if is_new {
                 if id.index <= self.log.last().index {
                     changed |= self.truncate_after(Index(id.index.0 - 1));

@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Entries after which the state machine is made durable.
-const CHECKPOINT_ENTRIES: usize = 40;
+const CHECKPOINT_ENTRIES: usize = 24;
 /// Entries that stay in the log for followers that lag a little.
-const TRAILING_ENTRIES: u64 = 25;
+const TRAILING_ENTRIES: u64 = 10;
 const ENTRIES_AT_ONCE: usize = 8;
 
 #[derive(Debug)]

@@ -54,7 +54,6 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("no_pre_vote", "46"),
     mutant("no_check_quorum", "46"),
     mutant("no_stickiness", "46"),
-    mutant("timeouts_not_random", "51"),
     mutant("transfer_to_who_lags", "52"),
     mutant("learner_stands", "53"),
     mutant("change_before_the_term_commits", "57"),

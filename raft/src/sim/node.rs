@@ -3,7 +3,7 @@
 
 use super::apply::{Applier, Job as ApplyJob};
 use super::check::shadow::{Log, Shadow};
-use super::check::{memory, promises};
+use super::check::{changes, memory, promises};
 use super::log::LogThread;
 use super::machine::{Machine, State};
 use super::network::Packet;
@@ -12,7 +12,7 @@ use super::random::Chance;
 use super::world::{Event, World};
 use crate::disk::SimDisk;
 use crate::{
-    Change, Config, Effects, Envelope, Incarnation, Index, LogId, NodeId, ReadToken, Replica, RoleKind, SnapshotMeta,
+    Change, Config, Effects, EntryKind, Envelope, Incarnation, Index, LogId, NodeId, ReadToken, Replica, RoleKind, SnapshotMeta,
     Suffrage, Timing,
 };
 use std::collections::BTreeMap;
@@ -236,6 +236,11 @@ impl World {
         for input in std::mem::take(&mut process.inbox) {
             self.take_input(at, input);
         }
+        // What a leader has committed comes before what it appends because of that. (What a follower has may not even
+        // be issued yet.)
+        if self.replica(at).is_some_and(Replica::is_leader) {
+            self.check_commit(at);
+        }
         let process = self.nodes[at].process.as_mut().expect("inputs end no process");
         let effects = process.replica.take_effects();
         self.act(at, effects);
@@ -371,7 +376,9 @@ impl World {
             let node = &mut self.nodes[at];
             node.shadow.issued(&node.id, &append, &self.checks.history);
             for entry in &append.entries {
-                self.checks.log_matching.appended(&node.id, prev, entry);
+                if self.checks.log_matching.appended(&node.id, prev, entry) && entry.kind == EntryKind::Membership {
+                    changes::check(entry.id, &node.shadow, &self.checks.history);
+                }
                 prev = entry.id;
             }
             self.log_job(at, super::log::Job::Append(append));
@@ -452,6 +459,7 @@ impl World {
     /// Looks at a node after its turn.
     fn look(&mut self, at: usize) {
         self.check_commit(at);
+        changes::check_in_force(&self.nodes[at]);
         let node = &mut self.nodes[at];
         let Some(process) = &mut node.process else { return };
         let replica = &process.replica;
@@ -470,6 +478,7 @@ impl World {
             let Some(Process { replica, .. }) = &node.process else { return };
             let may_vote = self.checks.membership.may_vote(&node.id, node.incarnation);
             self.checks.election.leads(&node.id, node.incarnation, term, may_vote);
+            self.checks.election.check_votes(replica);
             self.checks.history.check_leader(replica);
             self.trace.note(self.now_us, || format!("n{at} leads term {term}"));
         }
@@ -483,9 +492,15 @@ impl World {
         self.stats.snapshots += 1;
         self.trace.note(self.now_us, || format!("n{at} sends a snapshot of {} to {peer}", image.applied));
         self.push(SNAPSHOT_TIMEOUT_US, Event::Input { at, life, input: Input::SnapshotTimeout { peer } });
-        if self.network.is_whole(at, to) {
-            self.push(travel_us, Event::Packet { from: at, to, packet: Packet::Snapshot(image) });
+        // Transfers break off at any time, and an old one may still arrive when another was begun.
+        if !self.network.is_whole(at, to) || self.chance.percent(15) {
+            return;
         }
+        if self.chance.percent(20) {
+            let late_us = travel_us + self.chance.below(SNAPSHOT_TIMEOUT_US);
+            self.push(late_us, Event::Packet { from: at, to, packet: Packet::Snapshot(Rc::clone(&image)) });
+        }
+        self.push(travel_us, Event::Packet { from: at, to, packet: Packet::Snapshot(image) });
     }
 
     /// A whole snapshot lies ready on a follower.

@@ -240,7 +240,7 @@ impl Plan {
             duration_ms,
             loss_percent: chance.pick(&[0, 0, 1, 3, 8]),
             lease_ms: chance.pick(&[500, 500, 1000]),
-            batch_bytes: chance.pick(&[300, 900, 900, 3000]),
+            batch_bytes: chance.pick(&[100, 300, 900, 3000]),
             events: Vec::new(),
         };
         let mood = Mood::new(&mut chance);

@@ -1,8 +1,9 @@
 //! Election safety (paper, figure 3): at most one leader in a term. And what it rests on: each life of a node votes at
 //! most once in a term, whatever crashes in between.
 
+use super::membership::has_quorum;
 use super::violated;
-use crate::{Envelope, Incarnation, Message, NodeId, Term};
+use crate::{Envelope, Incarnation, Message, NodeId, Replica, Term};
 use std::collections::BTreeMap;
 
 const CHECKER: &str = "election safety";
@@ -26,6 +27,18 @@ impl Election {
             }
             Some(first) if *first == who => {}
             Some(first) => violated(CHECKER, format!("{} and {id} both lead term {term}", first.0)),
+        }
+    }
+
+    /// Whoever leads has the votes of a majority in its term: its own, and those that others sent to it.
+    pub(in crate::sim) fn check_votes(&self, replica: &Replica) {
+        let Some((_, membership)) = replica.membership() else { return };
+        let (id, term) = (replica.id(), replica.term());
+        let gave = |voter: &NodeId, incarnation: Incarnation| {
+            voter == id || self.votes.get(&(voter.clone(), incarnation, term)) == Some(id)
+        };
+        if !has_quorum(membership, gave) {
+            violated(CHECKER, format!("{id} leads term {term} without the votes of a majority"));
         }
     }
 

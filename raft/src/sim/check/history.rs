@@ -3,7 +3,7 @@
 
 use super::violated;
 use crate::sim::random::mix_bytes;
-use crate::{Entry, EntryKind, Index, LogId, NodeId, Replica};
+use crate::{Entry, EntryKind, Index, LogId, NodeId, Replica, Term};
 
 const COMMITTED: &str = "state-machine safety";
 
@@ -36,6 +36,12 @@ impl History {
 
     pub(in crate::sim) fn at(&self, index: Index) -> Option<&Print> {
         self.committed.get(usize::try_from(index.0.checked_sub(1)?).ok()?)
+    }
+
+    /// Whether any entry of this term is committed.
+    pub(in crate::sim) fn has_committed_in(&self, term: Term) -> bool {
+        let at = self.committed.partition_point(|print| print.id.term < term);
+        self.committed.get(at).is_some_and(|print| print.id.term == term)
     }
 
     /// A node takes an entry for committed. Returns whether nobody did before.

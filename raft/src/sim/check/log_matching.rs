@@ -16,12 +16,15 @@ pub(in crate::sim) struct LogMatching {
 
 impl LogMatching {
     /// A node appends `entry` behind `prev`.
-    pub(in crate::sim) fn appended(&mut self, node: &NodeId, prev: LogId, entry: &Entry) {
+    /// Returns whether nobody did before.
+    pub(in crate::sim) fn appended(&mut self, node: &NodeId, prev: LogId, entry: &Entry) -> bool {
         let print = Print::of(entry);
+        let count = self.known.len();
         let first = self.known.entry(entry.id).or_insert((prev, print));
         if *first != (prev, print) {
             let what = format!("{node} holds {print:?} behind {prev}, others {:?} behind {}", first.1, first.0);
             violated("log matching", what);
         }
+        self.known.len() > count
     }
 }

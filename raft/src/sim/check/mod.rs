@@ -1,6 +1,7 @@
 //! One checker for each property. They look at the world from outside, and keep their own books, too simple to share
 //! a mistake with the code.
 
+pub(super) mod changes;
 pub(super) mod election;
 pub(super) mod history;
 pub(super) mod linear;

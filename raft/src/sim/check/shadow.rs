@@ -108,6 +108,10 @@ impl Shadow {
         self.issued.last()
     }
 
+    pub(in crate::sim) fn issued_prints(&self) -> impl DoubleEndedIterator<Item = &Print> {
+        self.issued.entries.iter()
+    }
+
     pub(in crate::sim) fn issued_at(&self, index: Index) -> Option<Print> {
         let at = index.0.checked_sub(self.issued.base.index.0 + 1)?;
         self.issued.entries.get(usize::try_from(at).ok()?).copied()
