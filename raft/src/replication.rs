@@ -305,7 +305,7 @@ impl Replica {
         let round = leader.reads.highest_round();
         let peer = &mut leader.peers[at];
         // A commit index beyond what the peer has acknowledged could cover entries that differ there.
-        let commit = self.commit.min(peer.matched);
+        let commit = if mutant!("commit_of_unverified_entries") { self.commit } else { self.commit.min(peer.matched) };
         let known = self.log.term_at(peer.matched);
         let matched = known.map_or(LogId::default(), |term| LogId { term, index: peer.matched });
         peer.commit_told = peer.commit_told.max(commit);

@@ -1,7 +1,7 @@
 //! All 64 directed link graphs on three nodes, each with a verdict.
 //!
 //! The rule: where some node has links in both directions to enough others to make a majority with itself, there must
-//! be a leader that commits, and the terms must come to rest. Where no node has, nothing can be committed: nobody may
+//! be a leader that commits, and the terms must come to rest; who leads already and reaches a majority stays. Where no node has, nothing can be committed: nobody may
 //! go on believing to lead, and the terms must not run away. In both cases nothing wrong happens, and when the links
 //! are mended the cluster works again.
 
@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::trace::Trace;
 use super::world::World;
 use super::{Outcome, guarded};
-use crate::Replica;
+use crate::{Replica, Term};
 
 const NODES: usize = 3;
 /// Directed links: (from, to).
@@ -53,9 +53,19 @@ pub fn run_all() -> Vec<Verdict> {
     (0..64).map(run_graph).collect()
 }
 
-fn has_two_way_quorum(links: u8) -> bool {
+fn reaches_majority(node: usize, links: u8) -> bool {
     let linked = |pair: (usize, usize)| LINKS.iter().position(|l| *l == pair).is_some_and(|at| links >> at & 1 == 1);
-    (0..NODES).any(|node| (0..NODES).filter(|n| *n != node && linked((node, *n)) && linked((*n, node))).count() + 1 > NODES / 2)
+    (0..NODES).filter(|n| *n == node || linked((node, *n)) && linked((*n, node))).count() > NODES / 2
+}
+
+fn has_two_way_quorum(links: u8) -> bool {
+    (0..NODES).any(|node| reaches_majority(node, links))
+}
+
+/// Who leads now, in which term, if the graph leaves it a majority.
+fn lasting_leader(world: &World, links: u8) -> Option<(usize, Term)> {
+    let leader = world.leader().filter(|at| reaches_majority(*at, links))?;
+    Some((leader, world.replica(leader)?.term()))
 }
 
 fn run_graph(links: u8) -> Verdict {
@@ -97,6 +107,7 @@ fn one_run(world: &mut World, links: u8) -> (bool, u64) {
             world.network.cut(*from, *to);
         }
     }
+    let lasting = lasting_leader(world, links);
     world.run_until(world.now_us + TURMOIL_US);
     let (term, commits) = (highest_term(world), world.checks.history.last());
     world.run_until(world.now_us + CALM_US);
@@ -109,6 +120,9 @@ fn one_run(world: &mut World, links: u8) -> (bool, u64) {
     }
     if !has_two_way_quorum(links) && (0..NODES).any(|at| world.replica(at).is_some_and(Replica::is_leader)) {
         violated("link graphs", format!("{}: a leader that cannot commit goes on", name()));
+    }
+    if lasting.is_some() && lasting != lasting_leader(world, links) {
+        violated("link graphs", format!("{}: a leader that reaches a majority was deposed", name()));
     }
     if terms > TERMS_MAX {
         violated("link graphs", format!("{}: {terms} terms passed without need", name()));

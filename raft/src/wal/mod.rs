@@ -309,7 +309,7 @@ impl Wal {
     /// in a way that survives a power cut. The newest segment stays.
     pub fn purge_to(&mut self, index: Index) -> Result<(), WalError> {
         self.check_failed()?;
-        let beyond = if mutant!("log_purged_too_far") { 10 } else { 0 };
+        let beyond = if mutant!("log_purged_too_far") { 40 } else { 0 };
         while self.segments.len() > 1 && self.state.last_within(self.segments[0].seq).index.0 <= index.0 + beyond {
             let oldest = self.segments.pop_front().expect("there are several");
             self.state.drop_segments_to(oldest.seq);
