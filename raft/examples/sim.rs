@@ -95,7 +95,10 @@ fn many_seeds(args: &Args) -> bool {
     let hours = total.simulated_ms as f64 / 3.6e6;
     println!("{} seeds, {hours:.1} simulated cluster-hours, {wall_s:.1} s", report.seeds);
     println!("{} events, {} messages, {} commits", total.events, total.messages, total.commits);
-    println!("{} elections won, {} faults, {} starts, {} snapshots", total.leaders, total.faults, total.starts, total.snapshots);
+    println!(
+        "{} elections won, {} faults, {} starts, {} snapshots",
+        total.leaders, total.faults, total.starts, total.snapshots
+    );
     println!("{} writes and {} reads answered, {} outcomes unknown", total.writes, total.reads, total.unknown);
     println!("{} violations", report.failures.len());
     for (seed, violation) in &report.failures {
@@ -111,11 +114,19 @@ fn many_seeds(args: &Args) -> bool {
 
 fn link_graphs() -> bool {
     let verdicts = graphs::run_all();
-    println!("| links | two-way majority | runs with a leader that commits | terms in calm | verdict |\n|---|---|---|---|---|");
+    println!(
+        "| links | two-way majority | runs with a leader that commits | terms in calm | verdict |\n|---|---|---|---|---|"
+    );
     for verdict in &verdicts {
         let must = if verdict.must_lead { "yes" } else { "no" };
         let outcome = verdict.violation.as_ref().map_or("as it should be".to_string(), |v| v.what.clone());
-        println!("| {} | {must} | {} of {} | {} | {outcome} |", verdict.graph(), verdict.led, verdict.runs, verdict.terms);
+        println!(
+            "| {} | {must} | {} of {} | {} | {outcome} |",
+            verdict.graph(),
+            verdict.led,
+            verdict.runs,
+            verdict.terms
+        );
     }
     verdicts.iter().all(|verdict| verdict.violation.is_none())
 }
@@ -130,7 +141,8 @@ fn mutants(args: &Args) -> bool {
     for mutant in MUTANTS.iter().filter(|mutant| only.is_none_or(|name| name == mutant.name)) {
         match hunt(mutant, 0, seeds, args.threads()) {
             Some(found) => {
-                let what: String = found.violation.to_string().chars().take(if only.is_some() { 4000 } else { 110 }).collect();
+                let what: String =
+                    found.violation.to_string().chars().take(if only.is_some() { 4000 } else { 110 }).collect();
                 let what = if only.is_some() { what } else { what.lines().next().unwrap_or("").to_string() };
                 println!("| {} | {} | {what} | {} | {:.1} |", mutant.name, mutant.row, found.seeds, found.seconds);
             }

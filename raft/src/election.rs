@@ -115,7 +115,10 @@ impl Replica {
     fn lead(&mut self) {
         assert!(matches!(self.role, Role::Candidate(_)), "only a candidate becomes leader");
         assert!(self.hard.voted_for.as_ref() == Some(&self.config.id), "a leader voted for itself");
-        assert!(self.ledger.hard_state_is_durable() || mutant!("own_vote_before_sync"), "a leader's vote for itself is on disk");
+        assert!(
+            self.ledger.hard_state_is_durable() || mutant!("own_vote_before_sync"),
+            "a leader's vote for itself is on disk"
+        );
         let last = self.log.last();
         self.role = Role::Leader(Box::new(Leading::new(last.index.next(), self.clock.now_ms)));
         self.sync_peers(last.index);

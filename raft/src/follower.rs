@@ -126,7 +126,10 @@ impl Replica {
         self.log.truncate_after(index);
         self.ledger.truncated_after(index);
         if let Role::Follower(following) = &mut self.role {
-            assert!(following.verified <= index || mutant!("append_cuts_what_matches"), "what agreed with this leader is not removed for it");
+            assert!(
+                following.verified <= index || mutant!("append_cuts_what_matches"),
+                "what agreed with this leader is not removed for it"
+            );
         }
         self.memberships.truncate_after(index)
     }

@@ -507,10 +507,10 @@ impl Replica {
         );
         let changed = HardState { term, voted_for };
         if changed != self.hard {
-            let forgotten = mutant!("term_not_persisted") && changed.voted_for.is_none()
-                || mutant!("vote_not_persisted") && changed.term == self.hard.term;
+            let term_forgotten = mutant!("term_not_persisted") && changed.voted_for.is_none();
+            let vote_forgotten = mutant!("vote_not_persisted") && changed.term == self.hard.term;
             self.hard = changed;
-            if !forgotten {
+            if !term_forgotten && !vote_forgotten {
                 self.ledger.hard_state_changed();
             }
         }
@@ -527,9 +527,9 @@ impl Replica {
             message,
         };
         let durable = self.ledger.hard_state_is_durable();
-        let early = mutant!("vote_before_sync") && matches!(envelope.message, Message::VoteReply { .. })
-            || mutant!("own_vote_before_sync") && matches!(envelope.message, Message::Vote { .. });
-        self.out.push(envelope, durable || early);
+        let early_vote = mutant!("vote_before_sync") && matches!(envelope.message, Message::VoteReply { .. });
+        let early_call = mutant!("own_vote_before_sync") && matches!(envelope.message, Message::Vote { .. });
+        self.out.push(envelope, durable || early_vote || early_call);
     }
 
     pub(crate) fn alarm(&mut self, alarm: Alarm) {
@@ -563,10 +563,7 @@ impl Replica {
 
     /// Commit index rises to `index`.
     pub(crate) fn raise_commit(&mut self, index: Index) {
-        assert!(
-            index >= self.commit || mutant!("commit_goes_back"),
-            "the commit index never falls (paper, figure 2)"
-        );
+        assert!(index >= self.commit || mutant!("commit_goes_back"), "the commit index never falls (paper, figure 2)");
         assert!(index <= self.log.last().index, "only what is in the log is committed");
         self.commit = index;
         self.memberships.committed(index);

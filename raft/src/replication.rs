@@ -77,7 +77,7 @@ impl Replica {
         let unlimited = mutant!("no_limit_on_proposals");
         if !unlimited
             && self.log.bytes_between(self.commit.min(self.handover.handed), self.log.last().index)
-            >= limits.uncommitted_bytes_max
+                >= limits.uncommitted_bytes_max
         {
             return Err(ProposeError::Busy);
         }

@@ -12,8 +12,8 @@ use super::random::Chance;
 use super::world::{Event, World};
 use crate::disk::SimDisk;
 use crate::{
-    Change, Config, Effects, EntryKind, Envelope, Incarnation, Index, LogId, NodeId, ReadToken, Replica, RoleKind, SnapshotMeta,
-    Suffrage, Timing,
+    Change, Config, Effects, EntryKind, Envelope, Incarnation, Index, LogId, NodeId, ReadToken, Replica, RoleKind,
+    SnapshotMeta, Suffrage, Timing,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -417,7 +417,8 @@ impl World {
             promises::check(&envelope, &node.shadow.durable, node.machine.state.applied);
             self.checks.election.sent(&envelope);
             let to = self.index_of(&envelope.to);
-            let commit = self.checks.history.at(self.replica(at).map_or(Index(0), Replica::commit)).map(|print| print.id);
+            let commit =
+                self.checks.history.at(self.replica(at).map_or(Index(0), Replica::commit)).map(|print| print.id);
             let commit = commit.unwrap_or_default();
             promises::check_successor(&envelope, commit, self.nodes[to].holds(envelope.to_incarnation, commit));
             let mut bytes = Vec::new();

@@ -307,7 +307,9 @@ fn who(nodes: u8, chance: &mut Chance) -> Who {
         Who::Leader
     } else if chance.percent(6) {
         Who::Others
-    } else { Who::Node(chance.below(u64::from(nodes)) as u8) }
+    } else {
+        Who::Node(chance.below(u64::from(nodes)) as u8)
+    }
 }
 
 fn crash(nodes: u8, chance: &mut Chance) -> Action {

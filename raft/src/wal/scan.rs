@@ -158,7 +158,8 @@ impl<'a> Scanner<'a> {
             payload
         };
         let torn_taken = mutant!("log_torn_record_taken");
-        let good = torn_taken || payload.len() == payload_bytes && self.seal.payload_crc(&payload) == header.payload_crc;
+        let good =
+            torn_taken || payload.len() == payload_bytes && self.seal.payload_crc(&payload) == header.payload_crc;
         Ok(good.then_some(payload))
     }
 
