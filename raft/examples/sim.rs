@@ -59,7 +59,7 @@ fn main() {
 
 /// Under this name in `raft/tests/seeds` a shrunk plan becomes a regression test.
 fn save(plan: &Plan, what: &str) {
-    let path = format!("{}/tests/seeds/{}.txt", env!("CARGO_MANIFEST_DIR"), plan.seed);
+    let path = format!("{}/tests/seeds/seed_{}.txt", env!("CARGO_MANIFEST_DIR"), plan.seed);
     match std::fs::write(&path, plan.to_text(what)) {
         Ok(()) => println!("saved as {path}"),
         Err(error) => println!("cannot save {path}: {error}"),
