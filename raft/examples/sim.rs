@@ -141,14 +141,20 @@ fn mutants(args: &Args) -> bool {
     for mutant in MUTANTS.iter().filter(|mutant| only.is_none_or(|name| name == mutant.name)) {
         match hunt(mutant, 0, seeds, args.threads()) {
             Some(found) => {
-                let what: String =
-                    found.violation.to_string().chars().take(if only.is_some() { 4000 } else { 110 }).collect();
-                let what = if only.is_some() { what } else { what.lines().next().unwrap_or("").to_string() };
-                println!("| {} | {} | {what} | {} | {:.1} |", mutant.name, mutant.row, found.seeds, found.seconds);
+                let first_line = found.violation.what.lines().next().unwrap_or_default();
+                let by = match found.violation.checker {
+                    "assertion" => format!("assertion: {}", first_line.split(" (line").next().unwrap_or_default()),
+                    checker => checker.to_string(),
+                };
+                let seeds = found.seed.map_or("link graphs".to_string(), |_| found.seeds.to_string());
+                println!("| `{}` | {} | {by} | {seeds} | {:.1} |", mutant.name, mutant.row, found.seconds);
+                if let (Some(_), Some(seed)) = (only, found.seed) {
+                    println!("seed {seed}: {}", found.violation);
+                }
             }
             None => {
                 all = false;
-                println!("| {} | {} | **nobody** | {seeds} | |", mutant.name, mutant.row);
+                println!("| `{}` | {} | **nobody** | {seeds} | |", mutant.name, mutant.row);
             }
         }
     }

@@ -500,6 +500,47 @@ fn a_removed_or_wiped_node_never_stands() {
     }
 }
 
+#[test]
+fn a_swarm_of_overtaken_rejections_is_not_taken_for_lost_entries() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    n.replica.propose(payload("x")).unwrap();
+    n.turn();
+    let term = n.replica.term();
+    let denial = Message::AppendReject { term, prev: id(term.0, 2), hint: id(1, 1) };
+    for _ in 0..9 {
+        n.hear(1, denial.clone());
+    }
+    assert_eq!(n.alarms, []);
+    // A node whose data was rolled back goes on denying, and does not find the entry when a heartbeat names it.
+    let lost = Message::HeartbeatReply { term, round: 0, accepted: Index(1), matched: Index(1) };
+    for now_ms in [1070, 1140, 1210, 1280] {
+        n.tick_to(now_ms);
+        n.hear(1, lost.clone());
+        n.hear(1, denial.clone());
+    }
+    let alarm = Alarm::PeerLostEntries { peer: node_id(1), acknowledged: Index(2), has: Index(1) };
+    assert_eq!(n.alarms, [alarm]);
+}
+
+#[test]
+fn a_denial_followed_by_an_honest_heartbeat_answer_is_forgotten() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    n.replica.propose(payload("x")).unwrap();
+    n.turn();
+    let term = n.replica.term();
+    let found = Message::HeartbeatReply { term, round: 0, accepted: Index(2), matched: Index(2) };
+    for now_ms in [1070, 1140, 1210, 1280, 1350, 1420] {
+        n.tick_to(now_ms);
+        n.hear(1, Message::AppendReject { term, prev: id(term.0, 2), hint: id(1, 1) });
+        n.hear(1, found.clone());
+    }
+    assert_eq!(n.alarms, []);
+}
+
 // Thesis 6.2, and disks that hang.
 
 #[test]
