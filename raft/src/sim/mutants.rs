@@ -83,21 +83,36 @@ pub struct Finding {
     pub violation: Violation,
 }
 
-/// Looks for a mistake with up to `seeds` seeds from `first` on, then with the link graphs.
+/// Seeds that are tried before the link graphs.
+const SEEDS_FIRST: u64 = 400;
+
+/// Looks for a mistake: some seeds from `first` on, then the link graphs, then the rest of `seeds`.
 pub fn hunt(mutant: &Mutant, first: u64, seeds: u64, threads: usize) -> Option<Finding> {
     let began = Instant::now();
-    let by_graphs = std::thread::scope(|scope| {
+    let some = seeds.min(SEEDS_FIRST);
+    let found = hunt_seeds(mutant, first, some, threads)
+        .or_else(|| hunt_graphs(mutant))
+        .or_else(|| hunt_seeds(mutant, first + some, seeds - some, threads));
+    let (seed, violation) = found?;
+    let tried = seed.map_or(0, |seed| seed - first + 1);
+    Some(Finding { seeds: tried, seconds: began.elapsed().as_secs_f64(), seed, violation })
+}
+
+fn hunt_graphs(mutant: &Mutant) -> Option<(Option<u64>, Violation)> {
+    // A thread of its own, because the choice of a mistake lasts as long as the thread.
+    let violation = std::thread::scope(|scope| {
         let hunter = scope.spawn(|| {
             choose(mutant.name);
             graphs::run_all().into_iter().find_map(|verdict| verdict.violation)
         });
         hunter.join().expect("the link graphs catch what panics")
     });
-    if let Some(violation) = by_graphs {
-        return Some(Finding { seeds: 0, seconds: began.elapsed().as_secs_f64(), seed: None, violation });
-    }
+    violation.map(|violation| (None, violation))
+}
+
+fn hunt_seeds(mutant: &Mutant, first: u64, seeds: u64, threads: usize) -> Option<(Option<u64>, Violation)> {
     let next = AtomicU64::new(first);
-    let found: Mutex<Option<(u64, Violation)>> = Mutex::new(None);
+    let found: Mutex<Option<(Option<u64>, Violation)>> = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
@@ -108,15 +123,13 @@ pub fn hunt(mutant: &Mutant, first: u64, seeds: u64, threads: usize) -> Option<F
                         return;
                     }
                     if let Some(violation) = run(&Plan::of(seed), false).violation {
-                        found.lock().expect("no hunter panics").get_or_insert((seed, violation));
+                        found.lock().expect("no hunter panics").get_or_insert((Some(seed), violation));
                     }
                 }
             });
         }
     });
-    let seconds = began.elapsed().as_secs_f64();
-    let (seed, violation) = found.into_inner().expect("no hunter panics")?;
-    Some(Finding { seeds: seed - first + 1, seconds, seed: Some(seed), violation })
+    found.into_inner().expect("no hunter panics")
 }
 
 /// For one thread, until it ends: as if the code had this mistake.
