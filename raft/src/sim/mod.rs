@@ -75,7 +75,7 @@ pub fn run(plan: &Plan, print: bool) -> Outcome {
     let mut world = world::World::new(plan, trace::Trace::new(print));
     let outcome = guarded(&mut world, world::World::run);
     if print && let Some(violation) = &outcome.violation {
-        println!("{violation}\n{}", world.describe());
+        trace::say(&format!("{violation}\n{}", world.describe()));
     }
     outcome
 }

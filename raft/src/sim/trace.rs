@@ -2,6 +2,7 @@
 
 use super::random::{mix, mix_bytes};
 use crate::{Envelope, Message};
+use std::io::Write;
 
 /// The hash covers every delivered message, every start and every fault, with their times.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ impl Trace {
         self.hash = mix_bytes(mix(self.hash, now_us), bytes);
         if self.print {
             let text = crate::wire::decode(bytes).map_or_else(|e| e.to_string(), |e| describe(&e));
-            println!("{:>10} n{from} > n{to}  {text}", now_us);
+            say(&format!("{now_us:>10} n{from} > n{to}  {text}"));
         }
     }
 
@@ -31,9 +32,14 @@ impl Trace {
         let text = what();
         self.hash = mix_bytes(mix(self.hash, now_us), text.as_bytes());
         if self.print {
-            println!("{:>10} {text}", now_us);
+            say(&format!("{now_us:>10} {text}"));
         }
     }
+}
+
+/// To standard output, for who asked for it; whether anybody reads it does not matter.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 fn describe(envelope: &Envelope) -> String {
