@@ -1,9 +1,9 @@
 //! All 64 directed link graphs on three nodes, each with a verdict.
 //!
 //! The rule: where some node has links in both directions to enough others to make a majority with itself, there must
-//! be a leader that commits, and the terms must come to rest; who leads already and reaches a majority stays. Where no node has, nothing can be committed: nobody may
-//! go on believing to lead, and the terms must not run away. In both cases nothing wrong happens, and when the links
-//! are mended the cluster works again.
+//! be a leader that commits, and the terms must come to rest; who leads already and reaches a majority stays. Where no
+//! node has, nothing can be committed: nobody may go on believing to lead, and the terms must not run away. In both
+//! cases nothing wrong happens, and when the links are mended the cluster works again.
 
 use super::check::{Violation, liveness, violated};
 use super::plan::Plan;
