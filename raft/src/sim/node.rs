@@ -414,7 +414,7 @@ impl World {
         }
         for envelope in effects.messages {
             let node = &self.nodes[at];
-            promises::check(&envelope, &node.shadow.durable, node.machine.state.applied);
+            promises::check(&envelope, &node.shadow, node.machine.state.applied);
             self.checks.election.sent(&envelope);
             let to = self.index_of(&envelope.to);
             let commit =

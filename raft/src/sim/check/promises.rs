@@ -1,15 +1,16 @@
 //! No message promises what a crash can undo: terms, votes and acknowledgements are on disk before they leave (thesis,
 //! section 3.8), and what is committed is on the disks of a majority.
 
-use super::shadow::Log;
+use super::shadow::Shadow;
 use super::violated;
 use crate::{Envelope, Incarnation, Index, LogId, Membership, Message, NodeId, Replica};
 use std::sync::Arc;
 
 const CHECKER: &str = "promises are durable";
 
-/// `disk` is what the sender's log durably holds, `applied` what its durable snapshot stands for.
-pub(in crate::sim) fn check(envelope: &Envelope, disk: &Log, installed: LogId) {
+/// `shadow` is what the sender's disk holds, `installed` what its state machine stands for.
+pub(in crate::sim) fn check(envelope: &Envelope, shadow: &Shadow, installed: LogId) {
+    let disk = &shadow.durable;
     let from = &envelope.from;
     let speaks_of_own_term =
         !matches!(envelope.message, Message::PreVote { .. } | Message::PreVoteReply { granted: true, .. });
@@ -28,8 +29,17 @@ pub(in crate::sim) fn check(envelope: &Envelope, disk: &Log, installed: LogId) {
         Message::AppendReply { matched, .. } | Message::HeartbeatReply { matched, .. } => *matched,
         _ => return,
     };
-    if matched > disk.last().index.max(installed.index) {
-        violated(CHECKER, format!("{from} acknowledges {matched}, its disk ends at {}", disk.last()));
+    if matched <= installed.index {
+        return;
+    }
+    // Not only so many entries: the very ones that stand there now.
+    let held = shadow.issued_at(matched).map(|print| print.id);
+    if held.is_none_or(|id| !disk.holds(id)) {
+        let on_disk = disk.id_at(matched);
+        violated(
+            CHECKER,
+            format!("{from} acknowledges {held:?}, its disk has {on_disk:?} there and ends at {}", disk.last()),
+        );
     }
 }
 
