@@ -51,6 +51,9 @@ impl Replica {
     /// The snapshot did not get through; it is asked for again as soon as the peer is heard.
     pub fn snapshot_failed(&mut self, peer: &NodeId) {
         let Role::Leader(leader) = &mut self.role else { return };
+        if mutant!("failed_snapshot_not_sent_again") {
+            return;
+        }
         if let Some(peer) = leader.peers.iter_mut().find(|p| p.id == *peer && p.state == PeerState::Snapshot) {
             // Waits for an answer to a heartbeat, and then finds once more that the log does not reach back.
             peer.state = PeerState::Probe { sent: Some(peer.matched) };
@@ -69,7 +72,7 @@ impl Replica {
         if self.handover.installing.is_some() {
             return Err(SnapshotError::InProgress);
         }
-        if meta.last.index <= self.handover.handed {
+        if meta.last.index <= self.handover.handed && !mutant!("old_snapshot_installed") {
             return Err(SnapshotError::Stale);
         }
         if meta.last.term > self.hard.term || meta.membership_index > meta.last.index {

@@ -66,7 +66,9 @@ impl Replica {
     /// one change to the same configuration (the error found in 2015 in the thesis' algorithm; pitfall 57).
     fn change_is_allowed(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        self.memberships.current_index() <= self.commit && self.commit >= leader.term_start
+        let change_settled = self.memberships.current_index() <= self.commit || mutant!("two_changes_at_once");
+        let term_settled = self.commit >= leader.term_start || mutant!("change_before_the_term_commits");
+        change_settled && term_settled
     }
 
     fn append_membership(&mut self, membership: Membership) -> LogId {

@@ -26,7 +26,7 @@ pub struct Incarnation(pub u64);
 impl Incarnation {
     /// Whether two names can mean the same life.
     pub fn matches(self, other: Incarnation) -> bool {
-        self.0 == 0 || other.0 == 0 || self == other
+        self.0 == 0 || other.0 == 0 || self == other || mutant!("incarnation_ignored")
     }
 }
 

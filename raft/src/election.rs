@@ -16,13 +16,18 @@ impl Replica {
             return;
         }
         // Alone there is nobody to disturb and nobody to ask.
-        if self.is_sole_voter() { self.stand(false) } else { self.ask_before_standing() }
+        let ask = !self.is_sole_voter() && !mutant!("no_pre_vote");
+        if ask { self.ask_before_standing() } else { self.stand(false) }
     }
 
-    /// A node that is no voter of the configuration in force never starts an election: a learner, a non-voter, a
-    /// removed node, a node that belongs to no cluster yet. Nor does one that could not persist its own vote.
+    /// Who votes in no configuration that may be in force never starts an election: a learner, a non-voter, a removed
+    /// node, a node that belongs to no cluster yet. Nor does one that could not persist its own vote.
+    ///
+    /// A node whose own removal is not known to be committed still stands, and may be the only one that can win: when
+    /// two are left and one holds the other's removal, or its own, the shorter log cannot (thesis, section 4.2.2). Its
+    /// own vote counts only in a configuration that it belongs to.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.is_voter() && !self.disk_stalled() && self.hard.term < TERM_MAX && self.handover.installing.is_none()
+        self.may_be_needed() && !self.disk_stalled() && self.hard.term < TERM_MAX && self.handover.installing.is_none()
     }
 
     pub(crate) fn tick_follower(&mut self) {
@@ -54,12 +59,15 @@ impl Replica {
     /// them back: a candidate that lost its term in a crash could otherwise collect old votes for a shorter log. Its
     /// own vote counts only then, too.
     pub(crate) fn stand(&mut self, transfer: bool) {
-        assert!(self.is_voter(), "only voters stand for election");
+        assert!(self.may_be_needed(), "only voters stand for election");
         self.clock.reset_election(&self.config.timing);
         let term = Term(self.hard.term.0 + 1);
         let me = self.config.id.clone();
         self.set_hard_state(term, Some(me));
         self.role = Role::Candidate(Poll::default());
+        if mutant!("own_vote_before_sync") {
+            self.on_hard_state_durable();
+        }
         let message = Message::Vote { term, last: self.log.last(), transfer };
         self.send_to_voters(&message);
     }
@@ -95,7 +103,7 @@ impl Replica {
             (Tally::Lost, _) => self.follow_nobody(),
             (Tally::Won, false) => self.stand(false),
             // A majority without this node's own vote: no correct peer answers a request that has not left.
-            (Tally::Won, true) if !self.ledger.hard_state_is_durable() => {}
+            (Tally::Won, true) if !self.ledger.hard_state_is_durable() && !mutant!("own_vote_before_sync") => {}
             (Tally::Won, true) => self.lead(),
         }
     }
@@ -107,7 +115,10 @@ impl Replica {
     fn lead(&mut self) {
         assert!(matches!(self.role, Role::Candidate(_)), "only a candidate becomes leader");
         assert!(self.hard.voted_for.as_ref() == Some(&self.config.id), "a leader voted for itself");
-        assert!(self.ledger.hard_state_is_durable(), "a leader's vote for itself is on disk");
+        assert!(
+            self.ledger.hard_state_is_durable() || mutant!("own_vote_before_sync"),
+            "a leader's vote for itself is on disk"
+        );
         let last = self.log.last();
         self.role = Role::Leader(Box::new(Leading::new(last.index.next(), self.clock.now_ms)));
         self.sync_peers(last.index);
@@ -145,6 +156,9 @@ impl Replica {
     /// Whether this node heard a leader so recently that it refuses to help deposing it (thesis, section 4.2.3). A
     /// leader refuses as long as it leads: without a quorum it steps down by itself.
     fn is_loyal(&self, candidate: &Sender) -> bool {
+        if mutant!("no_stickiness") {
+            return false;
+        }
         match &self.role {
             Role::Leader(_) => true,
             Role::Follower(following) => {
@@ -159,7 +173,10 @@ impl Replica {
 
     /// Whether a candidate's log is at least as complete as this one: by term, then by index (paper, 5.4.1).
     fn is_up_to_date(&self, last: LogId) -> bool {
-        last >= self.log.last()
+        if mutant!("vote_compares_index_only") {
+            return last.index >= self.log.last().index;
+        }
+        last >= self.log.last() || mutant!("vote_without_comparing_logs")
     }
 
     /// Brings the terms of this node and of a message together (paper, section 5.1). Returns the message if it is
@@ -182,7 +199,8 @@ impl Replica {
             }
             return Ok(Some(message));
         }
-        if term == self.hard.term {
+        let old_vote = mutant!("old_votes_counted") && matches!(message, Message::VoteReply { .. });
+        if term == self.hard.term || old_vote {
             return Ok(Some(message));
         }
         match message {
@@ -228,10 +246,12 @@ impl Replica {
     pub(crate) fn on_vote(&mut self, sender: &Sender, last: LogId) {
         let free = match &self.hard.voted_for {
             None => !self.is_leader() && self.leader().is_none(),
-            Some(voted_for) => *voted_for == sender.id,
+            Some(voted_for) => *voted_for == sender.id || mutant!("two_votes_in_a_term"),
         };
         let granted = free && self.is_up_to_date(last);
-        if granted {
+        if granted && mutant!("two_votes_in_a_term") && self.hard.voted_for.is_some() {
+            self.clock.reset_election(&self.config.timing);
+        } else if granted {
             self.set_hard_state(self.hard.term, Some(sender.id.clone()));
             if matches!(self.role, Role::PreCandidate(_)) {
                 self.follow_nobody();
@@ -267,6 +287,9 @@ impl Replica {
 
     /// Whether the log has been waiting for the disk for too long.
     pub(crate) fn disk_stalled(&self) -> bool {
+        if mutant!("disk_stall_ignored") {
+            return false;
+        }
         let limit_ms = self.config.timing.disk_stall_ms;
         self.ledger.waiting_since_ms().is_some_and(|since_ms| self.clock.now_ms - since_ms >= limit_ms)
     }
@@ -281,7 +304,7 @@ impl Replica {
         if self.disk_stalled() {
             self.alarm(Alarm::DiskStalled);
             self.step_down();
-        } else if !self.quorum_is_near() {
+        } else if !self.quorum_is_near() && !mutant!("no_check_quorum") {
             self.step_down();
         }
     }

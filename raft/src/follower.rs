@@ -51,6 +51,9 @@ impl Replica {
             // What cannot be held is not accepted; the leader sends it again.
             return Ok(());
         }
+        if mutant!("append_cuts_what_matches") && prev.index >= self.commit && prev.index < self.log.last().index {
+            self.truncate_after(prev.index);
+        }
         self.take_entries(entries, memberships);
         // Everything committed agrees with the leader anyway.
         let verified = through.max(self.commit);
@@ -97,7 +100,8 @@ impl Replica {
         let mut changed = false;
         for entry in entries {
             let id = entry.id;
-            let is_new = id.index > self.commit && !self.log.contains(id);
+            let above = id.index > self.commit || mutant!("compacted_entry_is_a_conflict");
+            let is_new = above && !self.log.contains(id);
             if is_new {
                 if id.index <= self.log.last().index {
                     changed |= self.truncate_after(Index(id.index.0 - 1));
@@ -122,7 +126,10 @@ impl Replica {
         self.log.truncate_after(index);
         self.ledger.truncated_after(index);
         if let Role::Follower(following) = &mut self.role {
-            assert!(following.verified <= index, "what agreed with this leader is not removed for it");
+            assert!(
+                following.verified <= index || mutant!("append_cuts_what_matches"),
+                "what agreed with this leader is not removed for it"
+            );
         }
         self.memberships.truncate_after(index)
     }
@@ -132,8 +139,9 @@ impl Replica {
     fn verified_through(&mut self, verified: Index, commit: Index) {
         let Role::Follower(following) = &mut self.role else { return };
         following.verified = following.verified.max(verified);
-        let committed = commit.min(following.verified);
-        if committed > self.commit {
+        let unverified = mutant!("commit_of_unverified_entries");
+        let committed = commit.min(if unverified { self.log.last().index } else { following.verified });
+        if committed > self.commit || mutant!("commit_goes_back") {
             self.raise_commit(committed);
         }
     }
@@ -155,6 +163,7 @@ impl Replica {
         let Role::Follower(following) = &self.role else { return Ok(()) };
         let accepted = following.verified;
         let matched = accepted.min(self.ledger.durable());
+        let matched = if mutant!("acknowledged_before_sync") { accepted } else { matched };
         self.send(sender, Message::HeartbeatReply { term: self.hard.term, round, accepted, matched });
         Ok(())
     }
@@ -162,6 +171,7 @@ impl Replica {
     /// Acknowledges what has become durable: one answer for all Appends that one sync covered.
     pub(crate) fn flush_follower(&mut self) {
         let durable = self.ledger.durable();
+        let durable = if mutant!("acknowledged_before_sync") { self.log.last().index } else { durable };
         let Role::Follower(following) = &mut self.role else { return };
         let Some(leader) = following.leader.clone() else { return };
         let matched = following.verified.min(durable);

@@ -82,7 +82,7 @@ impl Ledger {
             self.issued = index;
         }
         self.durable = self.durable.min(index);
-        for append in &mut self.pending {
+        for append in self.pending.iter_mut().filter(|_| !mutant!("stale_report_credited")) {
             append.credit = append.credit.min(index);
         }
     }
@@ -143,6 +143,9 @@ impl Ledger {
         self.seq_durable = seq;
         // Credits rise from append to append except where a cut lowered them, and a cut lowers `durable` as well.
         self.durable = self.durable.max(credit);
+        if mutant!("stale_report_credited") {
+            self.durable = self.durable.min(self.issued);
+        }
         assert!(self.durable <= self.issued, "nothing is durable that was not handed over");
         if let HardStage::Issued { seq: hard_seq } = self.hard
             && hard_seq <= seq

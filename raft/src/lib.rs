@@ -3,9 +3,12 @@
 //! Reading order: [`types`] (the vocabulary), [`message`] and [`effects`] (what goes in and out), [`replica`] (the
 //! state machine's frame and its invariants), then by topic: `election`, `follower`, `replication`, `reads`,
 //! `transfer`, `change`, `catchup`; below them `role`, `progress`, `tail`, `ledger`, `quorum`, `clock`. Beside it: [`wire`] (the bytes of messages),
-//! [`wal`] (the log on disk) over [`disk`] (the one IO seam).
+//! [`wal`] (the log on disk) over [`disk`] (the one IO seam). `sim` runs all of it in a simulated world.
 //!
 //! What is deliberately absent from the replica: threads, sockets, clocks, randomness, async, hash maps.
+
+#[macro_use]
+mod mutant;
 
 mod catchup;
 mod change;
@@ -25,6 +28,8 @@ mod reads;
 pub mod replica;
 mod replication;
 mod role;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod tail;
 mod transfer;
 pub mod types;

@@ -87,6 +87,9 @@ impl Membership {
 
     /// How many voters make a majority.
     pub fn quorum(&self) -> usize {
+        if mutant!("half_is_a_majority") {
+            return self.voters().count().div_ceil(2);
+        }
         self.voters().count() / 2 + 1
     }
 
@@ -189,11 +192,23 @@ impl MembershipHistory {
     }
 
     pub(crate) fn current(&self) -> Option<&Arc<Membership>> {
-        self.entries.last().map(|(_, m)| m)
+        let in_force = if mutant!("configuration_used_at_commit") { self.entries.first() } else { self.entries.last() };
+        in_force.map(|(_, m)| m)
     }
 
     pub(crate) fn current_index(&self) -> Index {
         self.entries.last().map_or(Index(0), |(index, _)| *index)
+    }
+
+    /// Whether `test` holds for the newest configuration that is surely committed or for any after it.
+    pub(crate) fn any(&self, test: impl Fn(&Membership) -> bool) -> bool {
+        self.entries.iter().any(|(_, m)| test(m))
+    }
+
+    /// The newest configuration that is surely committed, and all after it.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn in_play(&self) -> impl Iterator<Item = &Arc<Membership>> {
+        self.entries.iter().map(|(_, m)| m)
     }
 
     /// The configuration in force at `index`.
@@ -202,6 +217,9 @@ impl MembershipHistory {
     }
 
     pub(crate) fn push(&mut self, index: Index, membership: Arc<Membership>) {
+        if mutant!("configuration_not_rolled_back") {
+            self.entries.retain(|(at, _)| *at < index);
+        }
         assert!(self.entries.is_empty() || index > self.current_index(), "memberships come in the order of the log");
         self.entries.push((index, membership));
     }
@@ -209,6 +227,9 @@ impl MembershipHistory {
     /// Forgets configurations after `index`: their entries were overwritten. Returns whether any was. None may be left
     /// in a node that had only just heard of its first one: it belongs to no cluster, again.
     pub(crate) fn truncate_after(&mut self, index: Index) -> bool {
+        if mutant!("configuration_not_rolled_back") {
+            return false;
+        }
         let before = self.entries.len();
         self.entries.retain(|(at, _)| *at <= index);
         before != self.entries.len()
@@ -222,6 +243,9 @@ impl MembershipHistory {
 
     /// After a snapshot was installed.
     pub(crate) fn reset(&mut self, index: Index, membership: Arc<Membership>) {
+        if mutant!("membership_of_snapshot_ignored") && !self.entries.is_empty() {
+            return;
+        }
         self.entries.clear();
         self.entries.push((index, membership));
     }

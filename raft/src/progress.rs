@@ -56,8 +56,10 @@ pub(crate) struct Hearing {
     pub(crate) accepted: Index,
     /// When `accepted` last rose, or when something was last sent into an empty window.
     pub(crate) moved_ms: u64,
-    /// How often in a row it denied what it had acknowledged.
+    /// How often it denied what it had acknowledged, and never found it again in between.
     pub(crate) denials: u32,
+    /// When the last of them was counted.
+    pub(crate) denied_ms: u64,
 }
 
 /// One round of catching up of a learner (thesis, section 4.2.1).
@@ -83,7 +85,14 @@ impl Peer {
             next: last.next(),
             state: PeerState::Probe { sent: None },
             window: Window::default(),
-            hearing: Hearing { contact_ms: now_ms, round: 0, accepted: Index(0), moved_ms: now_ms, denials: 0 },
+            hearing: Hearing {
+                contact_ms: now_ms,
+                round: 0,
+                accepted: Index(0),
+                moved_ms: now_ms,
+                denials: 0,
+                denied_ms: 0,
+            },
             reading: false,
             commit_told: Index(0),
             catch_up: CatchUp { goal: last, began_ms: now_ms },

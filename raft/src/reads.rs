@@ -81,10 +81,13 @@ impl Replica {
         let commit = self.commit;
         let Role::Leader(leader) = &mut self.role else { return };
         let reads = &mut leader.reads;
-        if reads.waiting.is_empty() || commit < leader.term_start || reads.rounds.len() >= ROUNDS_MAX {
+        let early = commit < leader.term_start && !mutant!("read_before_the_term_commits");
+        if reads.waiting.is_empty() || early || reads.rounds.len() >= ROUNDS_MAX {
             return;
         }
-        reads.round_last += 1;
+        if !mutant!("read_round_used_twice") || reads.round_last == 0 {
+            reads.round_last += 1;
+        }
         let tokens = std::mem::take(&mut reads.waiting);
         reads.rounds.push_back(Round { id: reads.round_last, index: commit, tokens });
         let voters: Vec<usize> = (0..leader.peers.len()).filter(|at| leader.peers[*at].is_voter()).collect();
@@ -107,6 +110,7 @@ impl Replica {
         let peers = leader.peers.iter().filter(|peer| peer.is_voter()).map(|peer| peer.hearing.round);
         let mut rounds: Vec<u64> = peers.chain(own).collect();
         let Some(answered) = quorum::reached_by(&mut rounds, quorum) else { return };
+        let answered = if mutant!("read_without_quorum") { u64::MAX } else { answered };
         while leader.reads.rounds.front().is_some_and(|round| round.id <= answered) {
             let Some(round) = leader.reads.rounds.pop_front() else { return };
             leader.reads.count -= round.tokens.len();

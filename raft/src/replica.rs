@@ -438,7 +438,8 @@ impl Replica {
     /// Hands over what is committed. Only what this node's own log holds durably: so the state machine never knows
     /// more than the log, and a restart finds no gap between the two.
     fn hand_over(&mut self) {
-        let goal = self.commit.min(self.ledger.durable());
+        let durable = if mutant!("applied_before_durable") { self.commit } else { self.ledger.durable() };
+        let goal = self.commit.min(durable);
         let handed = self.handover.handed;
         if self.handover.installing.is_some() || goal <= handed {
             return;
@@ -496,8 +497,12 @@ impl Replica {
         );
         let changed = HardState { term, voted_for };
         if changed != self.hard {
+            let term_forgotten = mutant!("term_not_persisted") && changed.voted_for.is_none();
+            let vote_forgotten = mutant!("vote_not_persisted") && changed.term == self.hard.term;
             self.hard = changed;
-            self.ledger.hard_state_changed();
+            if !term_forgotten && !vote_forgotten {
+                self.ledger.hard_state_changed();
+            }
         }
     }
 
@@ -511,7 +516,10 @@ impl Replica {
             to_incarnation: to.incarnation,
             message,
         };
-        self.out.push(envelope, self.ledger.hard_state_is_durable());
+        let durable = self.ledger.hard_state_is_durable();
+        let early_vote = mutant!("vote_before_sync") && matches!(envelope.message, Message::VoteReply { .. });
+        let early_call = mutant!("own_vote_before_sync") && matches!(envelope.message, Message::Vote { .. });
+        self.out.push(envelope, durable || early_vote || early_call);
     }
 
     pub(crate) fn alarm(&mut self, alarm: Alarm) {
@@ -528,13 +536,24 @@ impl Replica {
         self.memberships.current().is_some_and(|m| m.is_voter(&self.config.id, self.config.incarnation))
     }
 
+    /// Whether this life of this node votes in the configuration in force, or in one to which it may still go back.
+    pub(crate) fn may_be_needed(&self) -> bool {
+        if mutant!("removed_leader_never_stands") {
+            return self.is_voter();
+        }
+        if mutant!("learner_stands") {
+            return self.memberships.any(|m| m.get(&self.config.id).is_some());
+        }
+        self.memberships.any(|m| m.is_voter(&self.config.id, self.config.incarnation))
+    }
+
     pub(crate) fn is_sole_voter(&self) -> bool {
         self.memberships.current().is_some_and(|m| m.is_sole_voter(&self.config.id, self.config.incarnation))
     }
 
     /// Commit index rises to `index`.
     pub(crate) fn raise_commit(&mut self, index: Index) {
-        assert!(index >= self.commit, "the commit index never falls (paper, figure 2)");
+        assert!(index >= self.commit || mutant!("commit_goes_back"), "the commit index never falls (paper, figure 2)");
         assert!(index <= self.log.last().index, "only what is in the log is committed");
         self.commit = index;
         self.memberships.committed(index);
@@ -598,6 +617,7 @@ impl Replica {
         assert!(handover.applied <= handover.handed, "only what was handed over is applied");
         assert!(handover.handed <= self.commit, "only committed entries are handed over (paper, section 5.3)");
         let durable = self.ledger.durable().max(handover.installed);
+        let durable = if mutant!("applied_before_durable") { self.commit } else { durable };
         assert!(handover.handed <= durable, "the state machine knows no more than the log");
         assert!(self.commit <= self.log.last().index, "committed entries are in the log");
         assert!(self.ledger.durable() <= self.log.last().index, "durable entries are in the log");

@@ -12,7 +12,9 @@ use crate::tail::{Tail, entry_bytes};
 use crate::{Entry, EntryKind, Index, LogId, NodeId};
 use std::sync::Arc;
 
-/// A peer that denies so often in a row what it had acknowledged has lost it.
+/// A peer that denies so often what it had acknowledged has lost it. Rejections of messages that were overtaken by newer
+/// ones look the same, and come in swarms: only one in an election timeout counts, and none once a heartbeat was answered
+/// with the entry found.
 const DENIALS_ALARM: u32 = 3;
 
 impl Leading {
@@ -72,8 +74,10 @@ impl Replica {
         if bytes as u64 > limits.entry_bytes_max {
             return Err(ProposeError::TooLarge { bytes_max: limits.entry_bytes_max });
         }
-        if self.log.bytes_between(self.commit.min(self.handover.handed), self.log.last().index)
-            >= limits.uncommitted_bytes_max
+        let unlimited = mutant!("no_limit_on_proposals");
+        if !unlimited
+            && self.log.bytes_between(self.commit.min(self.handover.handed), self.log.last().index)
+                >= limits.uncommitted_bytes_max
         {
             return Err(ProposeError::Busy);
         }
@@ -165,6 +169,7 @@ impl Replica {
     /// message that is waited for are late, and say nothing any more (pitfalls 35 and 40).
     pub(crate) fn on_append_reject(&mut self, sender: &Sender, prev: LogId, hint: LogId) -> Result<(), StepError> {
         let now_ms = self.clock.now_ms;
+        let denial_ms = self.config.timing.election_timeout_ms;
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         let peer = leader.peer(sender)?;
         peer.hearing.contact_ms = now_ms;
@@ -180,17 +185,25 @@ impl Replica {
             // It once acknowledged this very entry. Reordered messages look like that for a moment, so it is asked
             // again (when the next heartbeat is answered); a node whose data was rolled back keeps denying it, and
             // no retry can mend that: it must come back as a new member.
-            peer.hearing.denials += 1;
+            let counts = peer.hearing.denials == 0 || now_ms - peer.hearing.denied_ms >= denial_ms;
+            if counts {
+                peer.hearing.denials += 1;
+                peer.hearing.denied_ms = now_ms;
+            }
             let denied = peer.hearing.denials;
             let acknowledged = peer.matched;
             peer.probe_from(acknowledged.next());
             peer.state = PeerState::Probe { sent: Some(acknowledged) };
-            if denied == DENIALS_ALARM {
+            if counts && denied == DENIALS_ALARM {
                 self.alarm(Alarm::PeerLostEntries { peer: sender.id.clone(), acknowledged, has: hint.index });
             }
             return Ok(());
         }
         // The last entry at or before the hint that can agree, seen from this log; always before `prev`.
+        if mutant!("hint_never_moves") {
+            peer.probe_from(prev.index.next());
+            return Ok(());
+        }
         let agree = self.log.last_not_above(hint).index.min(Index(prev.index.0.saturating_sub(1)));
         peer.probe_from(agree.next());
         Ok(())
@@ -208,8 +221,12 @@ impl Replica {
         }
         peer.hearing.round = peer.hearing.round.max(round);
         peer.accept(accepted, now_ms);
+        if accepted >= peer.matched {
+            peer.hearing.denials = 0;
+        }
         let waited_ms = now_ms - peer.hearing.moved_ms;
         match peer.state {
+            _ if mutant!("lost_appends_not_sent_again") => {}
             PeerState::Probe { sent: Some(_) } if waited_ms >= resend_ms => peer.probe_from(peer.next),
             // It lives, entries are on their way, and it says it has not taken them all though nothing has moved for
             // a while: messages were lost, or it was restarted and must see again where the logs agree. (If it has
@@ -228,20 +245,22 @@ impl Replica {
     /// current term; what lies before it is committed along with it. The leader itself counts with what is on its
     /// disk, and only if it votes (thesis, 4.2.2).
     pub(crate) fn advance_commit(&mut self) {
-        let own = self.ledger.durable();
-        let counts_itself = self.is_voter();
+        let own = if mutant!("own_entry_before_sync") { self.log.last().index } else { self.ledger.durable() };
+        let counts_itself = self.is_voter() || mutant!("removed_leader_counts_itself");
         let Some(membership) = self.memberships.current() else { return };
         let quorum = membership.quorum();
         let Role::Leader(leader) = &mut self.role else { return };
         let mut matched = [Index(0); crate::config::MEMBERS_MAX];
         let mut count = 0;
-        let peers = leader.peers.iter().filter(|peer| peer.is_voter()).map(|peer| peer.matched);
+        let peers = leader.peers.iter().filter(|peer| peer.is_voter() || mutant!("learner_counted"));
+        let peers = peers.map(|peer| peer.matched);
         for index in peers.chain(counts_itself.then_some(own)) {
             matched[count] = index;
             count += 1;
         }
         let Some(reached) = quorum::reached_by(&mut matched[..count], quorum) else { return };
-        if reached > self.commit && self.log.term_at(reached) == Some(self.hard.term) {
+        let of_own_term = self.log.term_at(reached) == Some(self.hard.term) || mutant!("commit_of_older_terms");
+        if reached > self.commit && of_own_term {
             leader.commit_rose_ms = self.clock.now_ms;
             self.raise_commit(reached);
             self.after_commit();
@@ -286,7 +305,7 @@ impl Replica {
         let round = leader.reads.highest_round();
         let peer = &mut leader.peers[at];
         // A commit index beyond what the peer has acknowledged could cover entries that differ there.
-        let commit = self.commit.min(peer.matched);
+        let commit = if mutant!("commit_of_unverified_entries") { self.commit } else { self.commit.min(peer.matched) };
         let known = self.log.term_at(peer.matched);
         let matched = known.map_or(LogId::default(), |term| LogId { term, index: peer.matched });
         peer.commit_told = peer.commit_told.max(commit);

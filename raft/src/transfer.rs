@@ -71,7 +71,10 @@ impl Replica {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(transfer) = &mut leader.transfer else { return };
         let target = leader.peers.iter().find(|peer| peer.id == transfer.target && peer.is_voter());
-        let Some(to) = target.filter(|peer| peer.matched == last && !transfer.told).map(|peer| peer.sender()) else {
+        let Some(to) = target
+            .filter(|peer| (peer.matched == last || mutant!("transfer_to_who_lags")) && !transfer.told)
+            .map(|peer| peer.sender())
+        else {
             return;
         };
         transfer.told = true;

@@ -500,6 +500,47 @@ fn a_removed_or_wiped_node_never_stands() {
     }
 }
 
+#[test]
+fn a_swarm_of_overtaken_rejections_is_not_taken_for_lost_entries() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    n.replica.propose(payload("x")).unwrap();
+    n.turn();
+    let term = n.replica.term();
+    let denial = Message::AppendReject { term, prev: id(term.0, 2), hint: id(1, 1) };
+    for _ in 0..9 {
+        n.hear(1, denial.clone());
+    }
+    assert_eq!(n.alarms, []);
+    // A node whose data was rolled back goes on denying, and does not find the entry when a heartbeat names it.
+    let lost = Message::HeartbeatReply { term, round: 0, accepted: Index(1), matched: Index(1) };
+    for now_ms in [1070, 1140, 1210, 1280] {
+        n.tick_to(now_ms);
+        n.hear(1, lost.clone());
+        n.hear(1, denial.clone());
+    }
+    let alarm = Alarm::PeerLostEntries { peer: node_id(1), acknowledged: Index(2), has: Index(1) };
+    assert_eq!(n.alarms, [alarm]);
+}
+
+#[test]
+fn a_denial_followed_by_an_honest_heartbeat_answer_is_forgotten() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    n.replica.propose(payload("x")).unwrap();
+    n.turn();
+    let term = n.replica.term();
+    let found = Message::HeartbeatReply { term, round: 0, accepted: Index(2), matched: Index(2) };
+    for now_ms in [1070, 1140, 1210, 1280, 1350, 1420] {
+        n.tick_to(now_ms);
+        n.hear(1, Message::AppendReject { term, prev: id(term.0, 2), hint: id(1, 1) });
+        n.hear(1, found.clone());
+    }
+    assert_eq!(n.alarms, []);
+}
+
 // Thesis 6.2, and disks that hang.
 
 #[test]
@@ -688,6 +729,29 @@ fn a_removed_leader_serves_until_its_removal_is_committed() {
     assert!(!n.replica.is_leader());
     assert!(names(&sent).contains(&("n1", "Heartbeat")), "everybody is told before it goes");
     assert!(sent.iter().any(|e| e.message.name() == "TimeoutNow"));
+    assert!(n.tick_to(9000).is_empty(), "and it does not stand again");
+}
+
+/// Thesis 4.2.2. Of two voters, one holds its own removal, not committed: the other has the shorter log and cannot win,
+/// so a cluster in which the first does not stand has no leader ever again.
+#[test]
+fn a_node_stands_until_its_own_removal_is_known_to_be_committed() {
+    let members = (0..2).map(|at| member(at, 100 + at as u64, Suffrage::Voter)).collect();
+    let mut n = Solo::of(&[1], 1, members);
+    n.lead();
+    n.acknowledge(1, 2);
+    n.replica.change_membership(Change::Remove(node_id(0))).unwrap();
+    n.turn();
+    n.tick_to(1200);
+    assert!(!n.replica.is_leader(), "the other was not heard for too long");
+    assert_eq!(names(&n.tick_to(3000)), [("n1", "PreVote")]);
+    let term = Term(n.replica.term().0 + 1);
+    assert_eq!(names(&n.hear(1, Message::PreVoteReply { term, granted: true })), [("n1", "Vote")]);
+    assert!(!n.replica.is_leader(), "its own vote does not count");
+    n.hear(1, Message::VoteReply { term, granted: true });
+    assert!(n.replica.is_leader());
+    n.acknowledge(1, 4);
+    assert!(!n.replica.is_leader(), "its removal is committed along with the first entry of its term");
     assert!(n.tick_to(9000).is_empty(), "and it does not stand again");
 }
 

@@ -31,9 +31,13 @@ impl Wal {
                 truncates = true;
             }
         }
-        if truncates && batch.entries.is_empty() {
+        if truncates && (batch.entries.is_empty() || mutant!("log_cut_before_append")) {
             let record = Record { kind: RecordKind::Truncate, truncates, id: prev, prev_term: Term(0), payload: &[] };
             self.put(&record, None)?;
+            if mutant!("log_cut_before_append") {
+                self.tail.sync()?;
+                truncates = false;
+            }
         }
         for entry in batch.entries {
             assert_eq!(entry.id.index, prev.index.next(), "entries follow each other");
@@ -96,7 +100,11 @@ impl Wal {
     /// Goes on in a new segment. Everything in the old one is durable before the new one exists, so that a bad
     /// record in a segment with a successor is always damage.
     fn roll(&mut self, base: LogId, reset: bool, records_bytes: u64) -> Result<(), WalError> {
-        self.tail.sync()?;
+        if !mutant!("log_rolls_without_sync") {
+            self.tail.sync()?;
+        } else {
+            self.tail.flush()?;
+        }
         self.reader = None;
         let seq = self.tail.seq() + 1;
         let header = SegmentHeader {
@@ -117,7 +125,7 @@ impl Wal {
     }
 
     pub(super) fn reset_all(&mut self, base: LogId) -> Result<(), WalError> {
-        self.roll(base, true, 0)?;
+        self.roll(base, !mutant!("log_reset_not_marked"), 0)?;
         self.state.reset(base);
         self.note_durable();
         while self.segments.len() > 1 {
