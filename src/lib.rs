@@ -7,6 +7,7 @@
 //! | [`server`] | builds every part, starts and stops every thread |
 //! | [`http`] | the front: `engine` (bytes on sockets), `router`, `params`, `handlers/` (one file an endpoint), `json/` |
 //! | [`coordinator`] | the one service layer: write, read (levels), snapshot, status |
+//! | [`cluster`] | who belongs to the cluster: forming, joining, admission, reaping, leaving |
 //! | [`command`] | what a log entry says, its bytes, and what comes of it: plain data |
 //! | [`node`] | one replica as threads: raft, WAL, applier; `handle` is the only door in |
 //! | [`db`] | SQLite: the writer (apply), the readers, determinism; the only place that names rusqlite |
@@ -27,11 +28,22 @@
 //! `http::engine` (worker) -> `http::json`. `=>` is a hand-over between threads. The worker does not wait meanwhile: it
 //! keeps a `Responder` in the continuation and serves others.
 //!
+//! On a node that does not lead the coordinator makes a `Submission` instead, which calls the leader (`net`, `Call::Write`) and
+//! asks again under the same request id until the outcome is known; there `coordinator::inbound` goes on at `node::handle`. On the
+//! followers the entry arrives as a message: `net` (`net-in`) => `raft_thread` => `wal_thread` => `raft_thread` (acknowledges) and, once it
+//! is known to be committed, => `applier_thread`.
+//!
+//! # The walk of one read on a follower
+//!
+//! `http::handlers::query` -> `coordinator::read` -> `net` (`Call::ReadIndex`) => the leader's `coordinator::inbound` ->
+//! `node::handle` => `raft_thread` (a round of heartbeats) => back: the index. `node::applied` runs the rest when this node
+//! has applied it => worker: `db::readers`.
+//!
 //! # Threads
 //!
 //! | name | struct | owns | waits for |
 //! |---|---|---|---|
-//! | `main` | `server` | every part | signals |
+//! | `main` | `server` | every part | the signal |
 //! | `http-N` | `http::engine` | connections; runs handlers and reads | sockets, completions |
 //! | `http-accept` | `http::engine::acceptor` | the listeners, the deadlines, the number of workers | sockets, the clock |
 //! | `raft` | `node::raft_thread::RaftThread` | `raft::Replica`, who waits for which index | its inbox |
@@ -39,9 +51,16 @@
 //! | `applier` | `node::applier_thread::ApplierThread` | the read-write SQLite connection | its inbox, the disk |
 //! | `queue` | `queue::thread::QueueThread` | the batch of queued writes | its inbox, its answer |
 //! | `maintenance` | `node::maintenance` | the times of VACUUM and optimize; idle read connections | the clock, its answer |
-//! | `stop` | `server` | nothing; ends a stop that takes too long | the clock |
-//! | `maintenance` | `node::maintenance` | the times of VACUUM and optimize | the clock, its answer |
+//! | `join`, `announce` | `cluster::announce` | nothing; once after a start | other nodes |
+//! | `reaper` | `cluster::reaper::Watch` | since when this node leads and who is silent | the clock |
+//! | `cluster-admin` | `cluster::desk` | one request about the membership, each | the raft thread, the resolver |
 //! | `net-*`, `peer-*`, `bulk-*`, `call-*` | `net` (table there) | connections between nodes | sockets, their queues |
+//! | `verify` | `node::verify` | the time of the next divergence check | its inbox, the clock, other nodes |
+//! | `hash` | `node::verify` | a pinned snapshot of the database | the disk |
+//! | `copy-<peer>` | `node::net_peers` | a pinned snapshot of the database, on its way to a peer | the disk, its socket |
+//! | `timer` | `coordinator::timer` | continuations that wait for their time | the clock, its inbox |
+//! | `signals` | `server` | nothing | signals |
+//! | `stop` | `server` | nothing; ends a stop that takes too long | the clock |
 //!
 //! A panic on `raft`, `wal`, `applier` or `queue` aborts the process; a failed write or sync of the log or the database
 //! ends it with a message.
@@ -55,12 +74,14 @@
 //! | applier | `APPLIER_INBOX_MAX` hand-overs | the raft thread keeps the rest in its outbox |
 //! | queue | `-write-queue-capacity` requests | callers block for their `timeout` |
 //! | peers | `net::limits`: messages and bytes for each lane | control drops the oldest, bulk the newest; Raft sends again |
+//! | timer | one job for each request that waits for something | never blocks |
+//! | verify | one request | further ones are refused |
 //! | calls to nodes | `net::limits`: calls and bytes for each link | the call is not sent |
 //! | answers to nodes | `net::limits`: answers and bytes for each connection | the connection is closed |
 //! | workers (completions) | one for each open connection | cannot overflow |
 //!
-//! Who may wait for whom: `http-N`, `queue`, `maintenance`, `net-in` -> `raft`; `wal`, `applier` -> `raft` (their reports). The raft
-//! thread never waits for anyone, so the graph has no cycle.
+//! Who may wait for whom: `http-N`, `queue`, `maintenance`, `verify`, `copy-*`, `timer`, `net-in` -> `raft`;
+//! `wal`, `applier` -> `raft` (their reports). The raft thread never waits for anyone, so the graph has no cycle.
 //!
 //! # What is deliberately absent
 //!
@@ -69,6 +90,7 @@
 //! copy of the database on disk; no rewriting of SQL text; no retry of a failed sync. `tests/tidy.rs` enforces what can be
 //! enforced.
 
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod coordinator;

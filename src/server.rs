@@ -2,17 +2,26 @@
 //!
 //! The order of starting is the order of the functions below; stopping goes the other way round.
 
-use crate::config::{Config, Launch};
+use crate::cluster::{self, Cancel, Cluster, identity, peers_json};
+use crate::config::{Config, Launch, build_info};
+use crate::coordinator::inbound::Inbound;
+use crate::coordinator::timer::Timer;
 use crate::coordinator::{Coordinator, Settings};
+use crate::db::{build, version};
 use crate::http::engine::{Engine, EngineConfig};
 use crate::http::front::Front;
-use crate::node::{Maintenance, MaintenanceOptions, Node, NodeOptions};
+use crate::net::{Net, NetOptions};
+use crate::node::open::Lock;
+use crate::node::verify::Verifier;
+use crate::node::{Maintenance, MaintenanceOptions, Node, NodeOptions, OpenError, Store, set_aside};
 use crate::queue::{QueueHandle, QueueOptions};
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use raft::Index;
+use crate::vars;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use raft::{Index, NodeId};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
+use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -32,7 +41,7 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Runs a node until a signal stops it. Returns the exit status: 0 after a graceful stop, 1 when it could not start.
 pub fn run(config: Config, launch: Launch) -> i32 {
     match start(&config, &launch) {
-        Ok(mut server) => {
+        Ok(server) => {
             let signal = server.wait_for_signal();
             log::info!(target: "rqlited", "received signal \"{signal}\"");
             server.stop(&config);
@@ -48,12 +57,16 @@ pub fn run(config: Config, launch: Launch) -> i32 {
 
 /// Everything that runs.
 struct Server {
-    signals: Signals,
+    signals: Receiver<&'static str>,
     engine: Engine,
     queue: QueueHandle,
     queue_thread: JoinHandle<()>,
     maintenance: Maintenance,
+    verifier: Verifier,
     node: Node,
+    cluster: Arc<Cluster>,
+    net: Net,
+    timer: Timer,
 }
 
 fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
@@ -62,12 +75,29 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
     let lock = Node::lock(&config.data_dir).map_err(context("failed to open store"))?;
 
     // HTTP answers from the first second, also while the store is being opened.
-    let listeners = listen(&config.http.addr)?;
-    let coordinator = Arc::new(Coordinator::new(Settings {
-        data_dir: config.data_dir.clone(),
-        read_timeout: config.db.read_timeout.unwrap_or(READ_TIMEOUT_NONE),
-        write_steps_max: config.db.write_steps_max,
-    }));
+    let listeners = listen(&config.http.addr, "failed to start HTTP server")?;
+    let timer = Timer::start().map_err(context("failed to start the timer"))?;
+    let coordinator = Coordinator::new(
+        Settings {
+            data_dir: config.data_dir.clone(),
+            read_timeout: config.db.read_timeout.unwrap_or(READ_TIMEOUT_NONE),
+            write_steps_max: config.db.write_steps_max,
+            api_url: format!("http://{}", config.http.adv_addr),
+            node_id: config.node_id.clone(),
+            version: build_info::VERSION.to_owned(),
+        },
+        timer.handle(),
+    );
+    // Other nodes are answered from the first second too, if only with "not yet".
+    let inbound = Inbound::new(Arc::clone(&coordinator));
+    let net = Net::start(listen_raft(config)?, net_options(config)?, Arc::clone(&inbound) as _)
+        .map_err(context(&format!("failed to listen on {}", config.raft.addr)))?;
+    log::info!(target: "mux", "mux serving on {}, advertising {}", config.raft.addr, config.raft.adv_addr);
+    coordinator.attach_net(net.handle());
+    let cluster = Cluster::new(cluster::Settings::from_config(config), Arc::new(net.handle()));
+    inbound.attach_membership(Arc::clone(&cluster) as _);
+    coordinator.attach_membership(Arc::clone(&cluster) as _);
+    let signals = watch_signals(signals, cluster.canceller()).map_err(context("failed to watch for signals"))?;
     let front = Arc::new(Front::new(Arc::clone(&coordinator) as _, Arc::new(config.clone()), launch.clone()));
     let engine =
         Engine::start(listeners, engine_config(config), front).map_err(context("failed to start HTTP server"))?;
@@ -82,25 +112,89 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
         "execute queue processing started with capacity {}, batch size {}, timeout {:?}",
         config.queue.capacity, config.queue.batch_size, config.queue.timeout.unwrap_or_default(),
     );
-    let node = Node::open(lock, node_options(config)).map_err(context("failed to open store"))?;
+    let node = open_node(config, lock, &cluster, &net)?;
     coordinator.attach_node(node.handle());
+    let verifier = Verifier::start(node.handle(), net.handle(), config.node_id.clone(), config.cluster.verify_interval)
+        .map_err(context("failed to start the divergence check"))?;
+    coordinator.attach_verifier(verifier.handle());
     let maintenance = Maintenance::start(node.handle(), maintenance_options(config))
         .map_err(context("failed to start maintenance"))?;
     announce(config);
-    Ok(Server { signals, engine, queue, queue_thread, maintenance, node })
+    Ok(Server { signals, engine, queue, queue_thread, maintenance, verifier, node, cluster, net, timer })
+}
+
+/// Finds out where this node belongs, opens or makes its log and database, and lets it run.
+fn open_node(config: &Config, lock: Lock, cluster: &Arc<Cluster>, net: &Net) -> Result<Node, String> {
+    let failed = |error: &dyn Display| format!("failed to open store: {error}");
+    let store_failed = |error: OpenError| failed(&error);
+    let dir = &config.data_dir;
+    let name = NodeId(config.node_id.as_str().into());
+    let by_hand = peers_json::find(dir).map_err(|error| failed(&error))?;
+    if by_hand.is_some() {
+        identity::rename(dir, &name).map_err(|error| failed(&error))?;
+    }
+    let exists = Node::exists(dir).map_err(|error| failed(&error))?;
+    let mut formation = cluster.form(exists).map_err(context("clustering failure"))?;
+    let opened = Store::open(lock.clone(), node_options(config), formation.origin.clone());
+    let mut store = match opened {
+        Err(error) if error.is_damage() && config.cluster.rejoin => {
+            let aside = set_aside(dir).map_err(|error| failed(&error))?;
+            log::error!(
+                target: "store",
+                "{error}. As -rejoin says, log and database are moved to {} and this node joins its cluster anew",
+                aside.display()
+            );
+            formation = cluster.form(false).map_err(context("clustering failure"))?;
+            Store::open(lock, node_options(config), formation.origin.clone()).map_err(store_failed)?
+        }
+        opened => opened.map_err(store_failed)?,
+    };
+    if let Some(peers) = by_hand {
+        log::info!(target: "store", "[recovery] attempting node recovery using {}", peers.path.display());
+        store.recover_by_hand(peers.members.clone()).map_err(store_failed)?;
+        peers.used().map_err(|error| failed(&error))?;
+        vars::store::NUM_RECOVERIES.add(1);
+        log::info!(target: "store", "[recovery] node recovered successfully using {}", peers.path.display());
+    }
+    let known = store.known_incarnation().map_err(store_failed)?;
+    let incarnation = identity::settle(dir, &name, store.cluster(), known).map_err(|error| failed(&error))?;
+    let node = Node::start(store, incarnation, Some(net.handle())).map_err(store_failed)?;
+    cluster.attach(Arc::new(node.handle()), &formation).map_err(context("clustering failure"))?;
+    Ok(node)
+}
+
+/// The first signal cancels what waits and is then told; the handler was installed before any thread.
+fn watch_signals(mut signals: Signals, cancel: Cancel) -> io::Result<Receiver<&'static str>> {
+    let (signal_tx, signal_rx) = bounded(1);
+    Builder::new().name("signals".into()).stack_size(128 * 1024).spawn(move || {
+        let name = match signals.forever().next() {
+            Some(SIGTERM) => "terminated",
+            _ => "interrupt",
+        };
+        cancel.cancel();
+        let _ = signal_tx.send(name);
+    })?;
+    Ok(signal_rx)
 }
 
 impl Server {
-    fn wait_for_signal(&mut self) -> &'static str {
-        match self.signals.forever().next() {
-            Some(SIGTERM) => "terminated",
-            _ => "interrupt",
-        }
+    fn wait_for_signal(&self) -> &'static str {
+        self.signals.recv().unwrap_or("interrupt")
     }
 
     /// No new requests; those under way finish; queued writes are written; then the log and the database close.
     fn stop(self, config: &Config) {
         let _watch = self.watch_stop(config.http.shutdown_timeout + CLOSE_TIME_MAX);
+        if config.raft.cluster_remove_shutdown {
+            if let Err(why) = self.cluster.leave() {
+                log::error!(target: "rqlited", "failed to remove this node from cluster before shutdown: {why}");
+                log::logger().flush();
+                // At once, as the flag promises; nothing acknowledged depends on what is left undone.
+                std::process::exit(1);
+            }
+        } else if config.raft.shutdown_stepdown {
+            self.cluster.hand_over();
+        }
         self.queue.hurry();
         let cut = self.engine.stop(config.http.shutdown_timeout);
         if cut > 0 {
@@ -109,7 +203,11 @@ impl Server {
         self.queue.stop();
         let _ = self.queue_thread.join();
         self.maintenance.stop();
+        self.cluster.stop();
         self.node.stop();
+        self.verifier.stop();
+        self.net.stop();
+        self.timer.stop();
         log::info!(target: "store", "store closed with node ID {}, listening on {}", config.node_id, config.raft.addr);
     }
 }
@@ -139,8 +237,12 @@ impl Server {
     }
 }
 
+fn listen_raft(config: &Config) -> Result<Vec<TcpListener>, String> {
+    listen(&config.raft.addr, &format!("failed to listen on {}", config.raft.addr))
+}
+
 /// Every address that the name stands for; at least one must be free.
-fn listen(addr: &str) -> Result<Vec<TcpListener>, String> {
+fn listen(addr: &str, what: &str) -> Result<Vec<TcpListener>, String> {
     let wanted = if addr.starts_with(':') { format!("[::]{addr}") } else { addr.to_string() };
     let addresses: Vec<_> =
         wanted.to_socket_addrs().map_err(context(&format!("failed to listen on {addr}")))?.collect();
@@ -153,7 +255,7 @@ fn listen(addr: &str) -> Result<Vec<TcpListener>, String> {
         if Instant::now() >= give_up {
             let error = tried.into_iter().find_map(Result::err);
             let why = error.map_or_else(|| "the name has no address".to_string(), |e| e.to_string());
-            return Err(format!("failed to start HTTP server: listen tcp {addr}: {why}"));
+            return Err(format!("{what}: listen tcp {addr}: {why}"));
         }
         std::thread::sleep(BIND_RETRY_INTERVAL);
     }
@@ -192,10 +294,29 @@ fn node_options(config: &Config) -> NodeOptions {
         read_timeout: config.db.read_timeout.unwrap_or(READ_TIMEOUT_NONE),
         wal_segment_bytes: config.raft.wal_segment_bytes,
         apply_timeout: config.raft.apply_timeout,
+        is_alone: config.cluster.join.is_empty(),
+        retires_when_removed: config.raft.remove_shutdown,
         timing: config.timing,
         snapshot: config.snapshot,
         skip_entry: config.raft.skip_entry.map(Index),
     }
+}
+
+fn net_options(config: &Config) -> Result<NetOptions, String> {
+    let sqlite = build::fingerprint().map_err(context("failed to open store"))?;
+    let digest = blake3::hash(sqlite.as_bytes()).to_hex();
+    Ok(NetOptions {
+        connect_timeout: config.cluster.connect_timeout,
+        compress_snapshots: config.cluster.compress_snapshots,
+        fingerprint: format!(
+            "ferrolite {} sqlite {} {}",
+            build_info::VERSION,
+            version::sqlite_version(),
+            &digest[..16]
+        ),
+        advertised: config.raft.adv_addr.clone(),
+        node_id: config.node_id.clone(),
+    })
 }
 
 fn queue_options(config: &Config) -> QueueOptions {

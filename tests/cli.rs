@@ -271,6 +271,8 @@ const CHECKS: &[(u32, &[&str], &str)] = &[
     (36, &["-auto-vacuum-int", "-1s"], "fatal: -auto-vacuum-int must not be negative"),
     (36, &["-http-workers", "0"], "fatal: -http-workers must be between 1 and 4096"),
     (36, &["-http-max-body-size", "5"], "fatal: -http-max-body-size must be between 1024 and 17179869184"),
+    (36, &["-join-interval", "-1s"], "fatal: -join-interval must not be negative"),
+    (36, &["-bootstrap-expect", "65"], "fatal: -bootstrap-expect must be between 0 and 64"),
     (36, &["-raft-wal-segment-size", "5"], "fatal: -raft-wal-segment-size must be between 65536 and 1073741824"),
 ];
 
@@ -351,16 +353,13 @@ fn what_is_not_built_is_refused_only_after_the_checks_and_only_when_it_differs_f
         (&["-auth", "f"][..], "auth"),
         (&["-http-cert", "c", "-http-key", "k"], "http-cert"),
         (&["-node-verify-client"], "node-verify-client"),
-        (&["-join", "h:1"], "join"),
-        (&["-join", "http://nonsense"], "join"),
-        (&["-bootstrap-expect", "3"], "bootstrap-expect"),
+        (&["-join", "h:1", "-join-as", "bob"], "join-as"),
         (&["-disco-mode", "etcd-kv"], "disco-mode"),
         (&["-auto-backup", "f"], "auto-backup"),
         (&["-auto-restore", "f"], "auto-restore"),
         (&["-cdc-config", "stdout"], "cdc-config"),
         (&["-otlp-endpoint", "h:1"], "otlp-endpoint"),
         (&["-extensions-path", "/"], "extensions-path"),
-        (&["-raft-non-voter"], "raft-non-voter"),
     ] {
         // What a later change builds is no longer refused; the rest must be, with a reason.
         if !refused.iter().any(|flag| flag.name == name) {
@@ -385,6 +384,23 @@ fn what_is_not_built_is_refused_only_after_the_checks_and_only_when_it_differs_f
 }
 
 // ---- What passes, and what it means.
+
+#[test]
+fn flags_of_the_cluster_are_typed() {
+    let config = Config::from_words(&["d"]).expect("defaults are valid").cluster;
+    assert!(config.join.is_empty() && !config.non_voter && !config.compress_snapshots);
+    assert_eq!((config.join_attempts, config.join_interval), (5, Duration::from_secs(3)));
+    assert_eq!((config.bootstrap_expect, config.bootstrap_timeout), (0, Duration::from_secs(120)));
+    assert_eq!(config.connect_timeout, Duration::from_secs(30));
+    assert_eq!(config.verify_interval, Some(Duration::from_secs(24 * 3600)));
+    let words = ["-join", "h:1,http://nonsense", "-join-attempts", "0", "-raft-non-voter", "-verify-int", "0", "d"];
+    let config = Config::from_words(&words).expect("nonsense has the form of an address").cluster;
+    assert_eq!(config.join, ["h:1", "http://nonsense"]);
+    assert_eq!((config.join_attempts, config.non_voter, config.verify_interval), (1, true, None));
+    let words = ["-bootstrap-expect", "3", "-join", "localhost:4002,h:1,h:2", "d"];
+    let config = Config::from_words(&words).expect("a node may name itself while bootstrapping").cluster;
+    assert_eq!((config.bootstrap_expect, config.join.len()), (3, 3));
+}
 
 #[test]
 fn defaults_are_those_of_the_reference() {

@@ -257,6 +257,10 @@ fn readiness_is_a_list_that_ends_at_the_first_failure() {
     node.backend.lose_leader();
     check(&node, "/readyz", 503, "[+]node ok\n[+]leader does not exist");
     check(&node, "/readyz?noleader", 200, "[+]node ok");
+    let node = Node::start(&[]);
+    check(&node, "/readyz?timeout=0s", 503, "[+]node ok\n[+]leader not contactable: connection refused");
+    let late = "[+]node ok\n[+]leader ok\n[+]store ok\n[+]sync timeout waiting for commit index";
+    check(&node, "/readyz?sync&timeout=5ms", 503, late);
 }
 
 #[test]
@@ -308,6 +312,36 @@ fn stepping_down_and_removing() {
         let answer = node.call("DELETE", "/remove", body);
         assert_eq!((answer.status, answer.body.as_str(), answer.header("Content-Type")), (400, "", None), "{body}");
     }
+}
+
+#[test]
+fn what_the_leader_did_names_the_leader_and_a_redirect_its_api() {
+    let node = Node::start(&[]);
+    let json = [("Content-Type", "application/json"), ("Content-Length", "1")];
+    let elsewhere = br#"{"id":"elsewhere"}"#;
+    for (method, path, content_type) in [("POST", "/leader", JSON), ("DELETE", "/remove", None)] {
+        let done = node.call_with(method, path, &json, elsewhere);
+        assert_eq!((done.status, done.body.as_str()), (200, ""), "{path}");
+        assert_eq!(done.header("X-Rqlite-Served-By"), Some("other:4002"));
+        assert_eq!(done.header("Content-Type"), content_type);
+        let sent_on = node.call_with(method, &format!("{path}?redirect&wait"), &json, elsewhere);
+        assert_eq!((sent_on.status, sent_on.body.as_str()), (301, ""), "{path}");
+        let location = format!("http://other:4001{path}?redirect&wait");
+        assert_eq!(sent_on.header("Location"), Some(location.as_str()));
+        assert_eq!((sent_on.header("Content-Type"), sent_on.header("X-Rqlite-Served-By")), (content_type, None));
+    }
+    let last = node.call("DELETE", "/remove", r#"{"id":"last"}"#);
+    assert_text(&last, 500, "need at least one voter in configuration: {[]}");
+}
+
+#[test]
+fn read_replicas_are_listed_on_request_and_silence_is_told() {
+    let node = Node::start(&["-node-id", "n1"]);
+    assert!(!node.call("GET", "/nodes?ver=2", "").body.contains("reader"));
+    let body = node.call("GET", "/nodes?nonvoters", "").body;
+    let silent = "\"reader\":{\"id\":\"reader\",\"addr\":\"h:1\",\"version\":\"\",\"voter\":false,\"reachable\":false,\
+                  \"leader\":false,\"error\":\"timeout waiting for node to respond\"}";
+    assert!(body.contains(silent), "{body}");
 }
 
 #[test]

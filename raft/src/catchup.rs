@@ -29,7 +29,7 @@ pub enum SnapshotError {
     Stale,
     /// A leader needs none.
     Leading,
-    /// Another one is being installed.
+    /// Another one is being installed, or the term is not on disk yet.
     InProgress,
     /// It is of a later term than this node has heard of, or its parts contradict each other.
     Malformed,
@@ -69,10 +69,13 @@ impl Replica {
         if self.is_leader() {
             return Err(SnapshotError::Leading);
         }
-        if self.handover.installing.is_some() {
+        // A state machine of a term that the disk does not know yet could not be started from.
+        if self.handover.installing.is_some() || !self.ledger.hard_state_is_durable() {
             return Err(SnapshotError::InProgress);
         }
-        if meta.last.index <= self.handover.handed && !mutant!("old_snapshot_installed") {
+        // A wrong state machine may be replaced where it stands; no other one is.
+        let least = if self.handover.distrusted { self.handover.handed } else { self.handover.handed.next() };
+        if meta.last.index < least && !mutant!("old_snapshot_installed") {
             return Err(SnapshotError::Stale);
         }
         if meta.last.term > self.hard.term || meta.membership_index > meta.last.index {
@@ -83,6 +86,7 @@ impl Replica {
             return Err(SnapshotError::Malformed);
         }
         self.handover.installing = Some(meta.last);
+        self.give_up_standing();
         Ok(())
     }
 
@@ -113,5 +117,21 @@ impl Replica {
             }
         }
         self.handover.install(index);
+        self.handover.distrusted = false;
+    }
+
+    /// The caller has found that its state machine differs from the others'. Nothing more is handed over, and no election is
+    /// started, until a snapshot has taken its place - which may end exactly where the state machine stands now, or nothing
+    /// would ever mend it in a cluster where nothing is written. The log stays good, and so do votes and acknowledgements.
+    pub fn distrust_state_machine(&mut self) {
+        self.handover.distrusted = true;
+        self.give_up_standing();
+    }
+
+    /// A node whose state machine is about to be replaced must not come to lead by votes that are still on their way.
+    fn give_up_standing(&mut self) {
+        if matches!(self.role, Role::PreCandidate(_) | Role::Candidate(_)) {
+            self.follow_nobody();
+        }
     }
 }

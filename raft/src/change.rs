@@ -159,7 +159,7 @@ impl Replica {
     }
 
     /// A learner that had caught up while another change was under way has its turn now.
-    fn promote_waiting(&mut self) {
+    pub(crate) fn promote_waiting(&mut self) {
         let now_ms = self.clock.now_ms;
         let lease_ms = self.config.timing.leader_lease_ms;
         let Role::Leader(leader) = &self.role else { return };

@@ -30,7 +30,13 @@ pub(crate) struct Clock {
     /// When a leader of the current term was last heard.
     pub(crate) leader_heard_ms: u64,
     random: Random,
+    /// Elections that are to be tried in quick succession: the leader is gone, and no time need be lost over a vote that
+    /// was split or came too early.
+    hasty: u8,
 }
+
+/// See `Clock::hasty`. After so many it is as if nothing had been known.
+const HASTY_TRIES: u8 = 4;
 
 impl Clock {
     pub(crate) fn new(config: &Config) -> Clock {
@@ -40,11 +46,37 @@ impl Clock {
             election_due_ms: u64::MAX,
             leader_heard_ms: 0,
             random: Random::new(config.seed),
+            hasty: 0,
         }
     }
 
-    /// Draws a new timeout between one and two election timeouts (Raft paper, section 5.2).
+    /// The leader is gone, most likely: the next attempt comes after one or two heartbeat intervals, in which a living
+    /// leader would be heard.
+    pub(crate) fn hasten_election(&mut self, timing: &Timing) {
+        self.hasty = HASTY_TRIES;
+        let spread = self.random.next_u64() % timing.heartbeat_interval_ms;
+        let soon_ms = self.now_ms.saturating_add(timing.heartbeat_interval_ms).saturating_add(spread);
+        self.election_due_ms = self.election_due_ms.min(soon_ms);
+    }
+
+    /// A leader lives.
+    pub(crate) fn heard_leader(&mut self, timing: &Timing) {
+        self.leader_heard_ms = self.now_ms;
+        self.hasty = 0;
+        self.reset_election(timing);
+    }
+
+    /// Draws a new timeout between one and two election timeouts (Raft paper, section 5.2); a shorter one in haste.
     pub(crate) fn reset_election(&mut self, timing: &Timing) {
+        if self.hasty > 0 {
+            self.hasty -= 1;
+            // Long enough for an election among the living, each time a little longer.
+            let step_ms = timing.heartbeat_interval_ms * u64::from(HASTY_TRIES - self.hasty);
+            let spread = self.random.next_u64() % (2 * step_ms);
+            let wait_ms = (2 * step_ms + spread).min(timing.election_timeout_ms + spread);
+            self.election_due_ms = self.now_ms.saturating_add(wait_ms);
+            return;
+        }
         let spread = self.random.next_u64() % timing.election_timeout_ms;
         self.election_due_ms = self.now_ms.saturating_add(timing.election_timeout_ms).saturating_add(spread);
     }

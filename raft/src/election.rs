@@ -6,7 +6,7 @@ use crate::message::Message;
 use crate::quorum::Tally;
 use crate::replica::{Replica, Sender, StepError};
 use crate::role::{Following, Leading, Poll, Role};
-use crate::{EntryKind, Index, LogId, Term};
+use crate::{EntryKind, Index, LogId, NodeId, Term};
 use std::sync::Arc;
 
 impl Replica {
@@ -27,7 +27,11 @@ impl Replica {
     /// two are left and one holds the other's removal, or its own, the shorter log cannot (thesis, section 4.2.2). Its
     /// own vote counts only in a configuration that it belongs to.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.may_be_needed() && !self.disk_stalled() && self.hard.term < TERM_MAX && self.handover.installing.is_none()
+        self.may_be_needed()
+            && !self.disk_stalled()
+            && self.hard.term < TERM_MAX
+            && self.handover.installing.is_none()
+            && !self.handover.distrusted
     }
 
     pub(crate) fn tick_follower(&mut self) {
@@ -108,7 +112,9 @@ impl Replica {
         }
     }
 
-    fn follow_nobody(&mut self) {
+    /// A candidacy is over: votes that are still on their way come too late.
+    pub(crate) fn follow_nobody(&mut self) {
+        assert!(!self.is_leader(), "a leader steps down");
         self.role = Role::Follower(Following::default());
     }
 
@@ -151,6 +157,21 @@ impl Replica {
     pub(crate) fn step_down(&mut self) {
         assert!(self.is_leader(), "only a leader steps down");
         self.become_follower(self.hard.term, None);
+    }
+
+    /// The transport has lost its connection from `peer`: its process is gone, most likely. If it led, this node is loyal to
+    /// it no longer and asks soon, instead of after a whole election timeout, whether an election would succeed. It does
+    /// harm to nobody when it is wrong: the leader's next heartbeat restores everything, and a pre-vote finds no
+    /// majority among nodes that still hear their leader.
+    pub fn lost_contact(&mut self, peer: &NodeId) {
+        let Role::Follower(following) = &self.role else { return };
+        if following.leader.as_ref() != Some(peer) {
+            return;
+        }
+        let timing = &self.config.timing;
+        self.clock.leader_heard_ms =
+            self.clock.leader_heard_ms.min(self.clock.now_ms.saturating_sub(timing.election_timeout_ms));
+        self.clock.hasten_election(timing);
     }
 
     /// Whether this node heard a leader so recently that it refuses to help deposing it (thesis, section 4.2.3). A

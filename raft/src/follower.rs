@@ -18,8 +18,7 @@ impl Replica {
             return Err(StepError::Malformed("a second leader in one term"));
         }
         self.become_follower(self.hard.term, Some(sender));
-        self.clock.leader_heard_ms = self.clock.now_ms;
-        self.clock.reset_election(&self.config.timing);
+        self.clock.heard_leader(&self.config.timing);
         Ok(())
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Handover {
     pub(crate) applied: Index,
     /// A snapshot that the state machine is taking over; nothing is handed over meanwhile.
     pub(crate) installing: Option<LogId>,
+    /// The state machine is known to be wrong; nothing is handed over until a snapshot has taken its place.
+    pub(crate) distrusted: bool,
     /// Up to here the state machine was filled by a snapshot, which is durable by itself.
     pub(crate) installed: Index,
     /// What was handed over from memory and is not yet applied, oldest first.
@@ -36,6 +38,7 @@ impl Handover {
             handed: applied,
             applied,
             installing: None,
+            distrusted: false,
             installed: applied,
             unapplied: VecDeque::new(),
             unapplied_bytes: 0,

@@ -441,7 +441,7 @@ impl Replica {
         let durable = if mutant!("applied_before_durable") { self.commit } else { self.ledger.durable() };
         let goal = self.commit.min(durable);
         let handed = self.handover.handed;
-        if self.handover.installing.is_some() || goal <= handed {
+        if self.handover.installing.is_some() || self.handover.distrusted || goal <= handed {
             return;
         }
         let in_memory = self.log.first_in_memory();

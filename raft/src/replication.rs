@@ -289,7 +289,11 @@ impl Replica {
         let all = now_ms >= leader.heartbeat_due_ms;
         if all {
             leader.heartbeat_due_ms = now_ms + timing.heartbeat_interval_ms;
+            // Where nothing is written no acknowledgement and no commit would come to remind of a learner that was slow
+            // to connect and has caught up since.
+            self.promote_waiting();
         }
+        let Role::Leader(leader) = &mut self.role else { return };
         let notify = now_ms.saturating_sub(leader.commit_rose_ms) >= timing.commit_notify_ms;
         let targets: Vec<usize> = (0..leader.peers.len())
             .filter(|at| all || (notify && leader.peers[*at].commit_told < commit.min(leader.peers[*at].matched)))

@@ -31,7 +31,7 @@ pub struct NodeId(pub Arc<str>);
 
 /// Drawn at random when a cluster is formed; stands in every segment and every frame between nodes, so that
 /// files and messages of another cluster are refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClusterId(pub u128);
 
 /// What an entry means to the log itself. The payload of `Command` is opaque here.

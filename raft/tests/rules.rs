@@ -706,6 +706,34 @@ fn a_voter_joins_as_a_learner_and_votes_when_it_has_caught_up() {
 }
 
 #[test]
+fn a_learner_that_was_slow_to_connect_becomes_a_voter_though_nothing_more_is_written() {
+    let mut n = Solo::new(&[1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    n.replica.change_membership(Change::Add(member(3, 103, Suffrage::Voter))).unwrap();
+    n.turn();
+    n.acknowledge(1, 3);
+    n.acknowledge(2, 3);
+    let suffrage = |n: &Solo| n.replica.membership().unwrap().1.get(&node_id(3)).unwrap().suffrage;
+    // Its first round takes longer than an election timeout, and there is no second one.
+    let mut now_ms = 0;
+    while now_ms < 500 {
+        now_ms += 10;
+        n.tick_to(now_ms);
+        n.acknowledge(1, 3);
+        n.acknowledge(2, 3);
+    }
+    n.acknowledge(3, 3);
+    for _ in 0..3 {
+        now_ms += 10;
+        n.tick_to(now_ms);
+        n.acknowledge(1, 3);
+        n.acknowledge(2, 3);
+    }
+    assert_eq!(suffrage(&n), Suffrage::Voter);
+}
+
+#[test]
 fn a_configuration_is_in_force_when_appended_and_goes_with_its_entry() {
     let mut n = Solo::new(&[1], 1);
     let two = Membership::new(vec![member(0, 100, Suffrage::Voter), member(1, 101, Suffrage::Voter)]).unwrap();
@@ -767,6 +795,76 @@ fn the_last_voter_stays() {
     n.replica.change_membership(Change::Remove(node_id(1))).unwrap();
     let sent = n.turn();
     assert!(names(&sent).contains(&("n1", "Append")), "who is removed is told");
+}
+
+#[test]
+fn a_follower_whose_leader_is_gone_asks_soon_and_one_that_still_hears_it_refuses() {
+    let mut n = Solo::new(&[1], 1);
+    n.tick_to(1000);
+    n.hear(1, append(1, id(1, 1), vec![entry(1, 2)], 1));
+    let due_ms = n.replica.next_deadline_ms();
+    n.replica.lost_contact(&node_id(2));
+    assert_eq!(n.replica.next_deadline_ms(), due_ms, "n2 is nothing to it");
+    let reply = only(n.hear(2, Message::PreVote { term: Term(2), last: id(1, 2) }));
+    assert_eq!(reply, Message::PreVoteReply { term: Term(1), granted: false });
+    n.replica.lost_contact(&node_id(1));
+    assert!(n.replica.next_deadline_ms() < 1000 + config().timing.election_timeout_ms);
+    let reply = only(n.hear(2, Message::PreVote { term: Term(2), last: id(1, 2) }));
+    assert_eq!(reply, Message::PreVoteReply { term: Term(2), granted: true });
+    // The leader lives after all.
+    n.hear(1, append(1, id(1, 2), Vec::new(), 1));
+    assert!(n.replica.next_deadline_ms() >= 1000 + config().timing.election_timeout_ms);
+    let reply = only(n.hear(2, Message::PreVote { term: Term(2), last: id(1, 2) }));
+    assert_eq!(reply, Message::PreVoteReply { term: Term(1), granted: false });
+    n.replica.lost_contact(&node_id(1));
+    let sent = n.tick_to(1000 + config().timing.election_timeout_ms - 1);
+    assert!(names(&sent).contains(&("n2", "PreVote")));
+}
+
+#[test]
+fn a_wrong_state_machine_is_replaced_where_it_stands_and_moves_no_further_until_then() {
+    let mut n = Solo::new(&[1], 1);
+    n.hear(1, append(1, id(1, 1), vec![entry(1, 2), entry(1, 3)], 3));
+    let (index, membership) = n.replica.membership().map(|(index, m)| (index, (**m).clone())).unwrap();
+    let copy = |at| SnapshotMeta { last: id(1, at), membership_index: index, membership: membership.clone() };
+    assert_eq!(n.replica.handed_over(), Index(3));
+    assert_eq!(
+        n.replica.offer_snapshot(&copy(3)),
+        Err(SnapshotError::Stale),
+        "a good one is not replaced by its equal"
+    );
+    n.replica.distrust_state_machine();
+    n.hear(1, append(1, id(1, 3), vec![entry(1, 4)], 4));
+    assert_eq!(n.replica.handed_over(), Index(3));
+    assert_eq!(n.replica.offer_snapshot(&copy(2)), Err(SnapshotError::Stale), "it never goes back");
+    assert_eq!(n.replica.offer_snapshot(&copy(3)), Ok(()));
+    n.replica.snapshot_installed(copy(3));
+    n.turn();
+    assert_eq!(n.replica.handed_over(), Index(4), "and goes on from there");
+}
+
+#[test]
+fn late_votes_do_not_make_a_leader_of_a_node_that_takes_over_a_snapshot() {
+    let mut n = Solo::new(&[1], 1);
+    let (index, membership) = n.replica.membership().map(|(index, m)| (index, (**m).clone())).unwrap();
+    n.replica.campaign();
+    n.turn();
+    n.hear(1, Message::PreVoteReply { term: Term(2), granted: true });
+    // It asked for votes, was cut off, and the others went on without it.
+    let copy = SnapshotMeta { last: id(1, 5), membership_index: index, membership };
+    assert_eq!(n.replica.offer_snapshot(&copy), Ok(()));
+    n.hear(1, Message::VoteReply { term: Term(2), granted: true });
+    assert!(!n.replica.is_leader(), "its log is about to be replaced");
+    n.replica.snapshot_installed(copy);
+    n.turn();
+    assert_eq!(n.replica.handed_over(), Index(5));
+    let mut n = Solo::new(&[1], 1);
+    n.replica.campaign();
+    n.turn();
+    n.hear(1, Message::PreVoteReply { term: Term(2), granted: true });
+    n.replica.distrust_state_machine();
+    n.hear(1, Message::VoteReply { term: Term(2), granted: true });
+    assert!(!n.replica.is_leader(), "what it would serve is wrong");
 }
 
 #[test]

@@ -98,10 +98,10 @@ const HOUR: i64 = 60 * MINUTE;
 const MIB: u64 = 1 << 20;
 
 const NO_TLS: Status = Status::Refused("this build serves plain HTTP and plain node traffic only");
-const NO_CLUSTER: Status = Status::Refused("this build runs single nodes only");
+const NO_DISCOVERY: Status = Status::Refused("this build cannot look nodes up; name them with -join");
 const NO_EXTENSIONS: Status = Status::Refused("this build cannot load SQLite extensions");
 const NO_OTLP: Status = Status::Refused("this build does not push metrics; poll /debug/vars instead");
-const ALONE: Status = Status::NoEffect("a single node has no peers");
+const PLAIN: Status = Status::NoEffect("node traffic is not encrypted");
 const GO_PROFILE: Status = Status::NoEffect("there is no Go runtime to profile; use perf");
 
 const fn row(name: &'static str, kind: Kind, group: Group, status: Status, help: &'static str) -> Flag {
@@ -129,15 +129,15 @@ pub const FLAGS: &[Flag] = &[
         "Path of the automatic restore configuration."),
     row("auto-vacuum-int", Duration(0), Sqlite, Active,
         "Time between automatic runs of VACUUM; 0 turns them off."),
-    row("bootstrap-expect", Int(0), Cluster, NO_CLUSTER,
+    row("bootstrap-expect", Int(0), Cluster, Active,
         "Number of voting nodes that must have announced themselves before the cluster is created."),
-    row("bootstrap-expect-timeout", Duration(120 * SECOND), Cluster, ALONE,
+    row("bootstrap-expect-timeout", Duration(120 * SECOND), Cluster, Active,
         "How long creating the cluster may take before the process gives up."),
     row("cdc-config", Text(""), Services, Refused("this build does not send change events"),
         "Where change events go: a URL, the word stdout, or the path of a JSON file."),
-    row("cluster-connect-timeout", Duration(30 * SECOND), Cluster, ALONE,
+    row("cluster-connect-timeout", Duration(30 * SECOND), Cluster, Active,
         "Time limit of a connection attempt to another node."),
-    row("compress-snap-transport", Bool(false), Cluster, ALONE,
+    row("compress-snap-transport", Bool(false), Cluster, Active,
         "Compress snapshots on their way to other nodes. Must be the same on every node."),
     row("cpu-profile", Text(""), General, GO_PROFILE, "Path of a CPU profile to write."),
     ours("db-max-result-size", Uint(16 * MIB), Sqlite,
@@ -150,7 +150,7 @@ pub const FLAGS: &[Flag] = &[
         "Configuration of the discovery service: JSON text, or the path of a file that holds it."),
     row("disco-key", Text("rqlite"), Discovery, NoEffect("discovery is off"),
         "Key prefix under which the cluster is found in a key-value discovery service."),
-    row("disco-mode", Text(""), Discovery, NO_CLUSTER,
+    row("disco-mode", Text(""), Discovery, NO_DISCOVERY,
         "Discovery service: consul-kv, etcd-kv, dns or dns-srv. Empty: no discovery."),
     row("extensions-path", List, General, NO_EXTENSIONS,
         "Comma-separated SQLite extensions to load: files, directories, zip or tar.gz archives."),
@@ -173,11 +173,11 @@ pub const FLAGS: &[Flag] = &[
     row("http-verify-common-name", Text(""), Http, NO_TLS,
         "Common name that an HTTPS client's certificate must carry. Needs -http-verify-client."),
     ours("http-workers", Int(64), Http, "Largest number of threads that handle requests."),
-    row("join", List, Cluster, NO_CLUSTER,
+    row("join", List, Cluster, Active,
         "Comma-separated Raft addresses (host:port) of nodes through which to join a cluster."),
-    row("join-as", Text(""), Cluster, ALONE, "User of the -auth file in whose name this node joins."),
-    row("join-attempts", Int(5), Cluster, ALONE, "How many times the whole -join list is tried."),
-    row("join-interval", Duration(3 * SECOND), Cluster, ALONE, "Pause between two rounds of join attempts."),
+    row("join-as", Text(""), Cluster, Refused("this build has no credentials to join with"), "User of the -auth file in whose name this node joins."),
+    row("join-attempts", Int(5), Cluster, Active, "How many times the whole -join list is tried."),
+    row("join-interval", Duration(3 * SECOND), Cluster, Active, "Pause between two rounds of join attempts."),
     row("mem-profile", Text(""), General, GO_PROFILE, "Path of a memory profile to write."),
     row("node-ca-cert", Text(""), NodeTls, NO_TLS,
         "Path of the PEM certificates that sign other nodes' certificates. Empty: the system's."),
@@ -185,7 +185,7 @@ pub const FLAGS: &[Flag] = &[
     row("node-id", Text(""), General, Active,
         "Name of this node, unique in the cluster and never to change. Empty: the advertised Raft address."),
     row("node-key", Text(""), NodeTls, NO_TLS, "Path of the PEM private key for node traffic. Needs -node-cert."),
-    row("node-no-verify", Bool(false), NodeTls, ALONE, "Accept any certificate from the nodes that this one calls."),
+    row("node-no-verify", Bool(false), NodeTls, PLAIN, "Accept any certificate from the nodes that this one calls."),
     row("node-verify-client", Bool(false), NodeTls, NO_TLS,
         "Demand a valid certificate from nodes that call this one."),
     row("node-verify-common-name", Text(""), NodeTls, NO_TLS,
@@ -207,7 +207,7 @@ pub const FLAGS: &[Flag] = &[
         "Raft address told to other nodes, as host:port. Empty: the same as -raft-addr."),
     row("raft-apply-timeout", Duration(10 * SECOND), Raft, Active,
         "How long a write may wait for its place in the log's queue."),
-    row("raft-cluster-remove-shutdown", Bool(false), Raft, ALONE,
+    row("raft-cluster-remove-shutdown", Bool(false), Raft, Active,
         "Leave the cluster for good on a graceful stop."),
     row("raft-commit-timeout", Duration(50 * MS), Raft, Active,
         "How soon an idle leader tells followers of a new commit index; 0 means the default."),
@@ -219,13 +219,13 @@ pub const FLAGS: &[Flag] = &[
         "How long a leader without a quorum stays leader; 0 means 500ms. At most -raft-heartbeat-timeout."),
     row("raft-log-level", Text("WARN"), Raft, Active,
         "Lowest level of the log lines about Raft: TRACE, DEBUG, INFO, WARN, ERROR or OFF."),
-    row("raft-non-voter", Bool(false), Cluster, NO_CLUSTER, "Join as a read replica that has no vote."),
-    row("raft-reap-node-timeout", Duration(0), Raft, ALONE,
+    row("raft-non-voter", Bool(false), Cluster, Active, "Join as a read replica that has no vote."),
+    row("raft-reap-node-timeout", Duration(0), Raft, Active,
         "Remove voting nodes that were out of reach for this long; 0 means never."),
-    row("raft-reap-read-only-node-timeout", Duration(0), Raft, ALONE,
+    row("raft-reap-read-only-node-timeout", Duration(0), Raft, Active,
         "Remove read replicas that were out of reach for this long; 0 means never."),
-    row("raft-remove-shutdown", Bool(false), Raft, ALONE, "Stop Raft on this node when it sees itself removed."),
-    row("raft-shutdown-stepdown", Bool(true), Raft, ALONE, "Hand leadership over before a graceful stop."),
+    row("raft-remove-shutdown", Bool(false), Raft, Active, "Stop Raft on this node when it sees itself removed."),
+    row("raft-shutdown-stepdown", Bool(true), Raft, Active, "Hand leadership over before a graceful stop."),
     row("raft-snap", Uint(8192), Raft, Active,
         "Number of log entries after which the log is compacted; 0 means the default."),
     row("raft-snap-int", Duration(10 * SECOND), Raft, Active,
@@ -233,9 +233,13 @@ pub const FLAGS: &[Flag] = &[
     row("raft-snap-wal-size", Uint(4 * MIB), Raft, Active,
         "Bytes of log entries since the last compaction of the log that call for the next; 0 turns this trigger off."),
     ours("raft-wal-segment-size", Uint(4 * MIB), Raft, "Size of one file of the Raft log in bytes."),
+    ours("rejoin", Bool(false), Cluster,
+        "If the log or the database of this node turns out to be damaged, set both aside and join the cluster anew through -join."),
     ours("skip-entry", Uint(0), Raft,
         "Index of a log entry that ends the node whenever it is applied: it fails instead, once. To be given to every node of a cluster."),
     row("trace-profile", Text(""), General, GO_PROFILE, "Path of an execution trace to write."),
+    ours("verify-int", Duration(24 * HOUR), Services,
+        "Time between two comparisons of all copies of the data, made by the leader; 0 turns them off."),
     row("version", Bool(false), General, Active, "Print the version and exit."),
     row("write-queue-batch-size", Int(128), Queue, Active, "Number of waiting queued writes that are written at once."),
     row("write-queue-capacity", Int(1024), Queue, Active, "Number of queued writes that may wait; further ones block."),
@@ -286,7 +290,9 @@ mod tests {
                 "http-shutdown-timeout",
                 "http-workers",
                 "raft-wal-segment-size",
+                "rejoin",
                 "skip-entry",
+                "verify-int",
                 "write-steps-max"
             ]
         );

@@ -29,6 +29,7 @@ pub struct Config {
     /// Never empty: the advertised Raft address when no ID was given.
     pub node_id: String,
     pub http: HttpConfig,
+    pub cluster: ClusterConfig,
     pub raft: RaftConfig,
     pub timing: RaftTiming,
     pub snapshot: SnapshotConfig,
@@ -55,6 +56,31 @@ pub struct HttpConfig {
     pub workers_max: usize,
     /// How long a graceful stop waits for requests in progress.
     pub shutdown_timeout: Duration,
+}
+
+/// How a node finds its cluster, and what it is in it.
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// Raft addresses through which to join, in the order given; not resolved yet, perhaps nonsense.
+    pub join: Vec<String>,
+    /// Rounds over the whole list; at least 1.
+    pub join_attempts: usize,
+    /// Pause between two rounds.
+    pub join_interval: Duration,
+    /// Voters that must have announced themselves before they form a cluster; 0 means that none is formed by waiting.
+    pub bootstrap_expect: usize,
+    /// How long that may take.
+    pub bootstrap_timeout: Duration,
+    /// A read replica: it never votes.
+    pub non_voter: bool,
+    /// A node whose log or database is damaged sets them aside and joins anew.
+    pub rejoin: bool,
+    /// Bound of a connection attempt to another node.
+    pub connect_timeout: Duration,
+    /// Compress snapshots on their way to other nodes.
+    pub compress_snapshots: bool,
+    /// Time between two comparisons of this copy with the leader's; None means never.
+    pub verify_interval: Option<Duration>,
 }
 
 /// Raft's identity on the network, and its log.
@@ -149,6 +175,7 @@ impl Config {
             data_dir,
             node_id: resolve::node_id(raw).to_string(),
             http: HttpConfig::from_flags(raw),
+            cluster: ClusterConfig::from_flags(raw),
             raft: RaftConfig::from_flags(raw),
             timing: RaftTiming {
                 heartbeat_timeout: duration(timing.heartbeat_ns),
@@ -200,6 +227,23 @@ impl HttpConfig {
             conns_max: count(raw, "http-max-conns"),
             workers_max: count(raw, "http-workers"),
             shutdown_timeout: duration(raw.duration_ns("http-shutdown-timeout")),
+        }
+    }
+}
+
+impl ClusterConfig {
+    fn from_flags(raw: &RawFlags) -> ClusterConfig {
+        ClusterConfig {
+            join: raw.list("join").to_vec(),
+            join_attempts: count(raw, "join-attempts").max(1),
+            join_interval: duration(raw.duration_ns("join-interval")),
+            bootstrap_expect: count(raw, "bootstrap-expect"),
+            bootstrap_timeout: duration(raw.duration_ns("bootstrap-expect-timeout")),
+            non_voter: raw.bool("raft-non-voter"),
+            rejoin: raw.bool("rejoin"),
+            connect_timeout: duration(raw.duration_ns("cluster-connect-timeout")),
+            compress_snapshots: raw.bool("compress-snap-transport"),
+            verify_interval: interval(raw, "verify-int"),
         }
     }
 }

@@ -58,6 +58,7 @@ pub fn check(raw: &RawFlags) -> Check {
     )?;
     otlp(raw)?;
     discovery(raw)?;
+    own(raw)?;
     raft_timing(raw)?;
     ours(raw)?;
     built(raw)
@@ -145,6 +146,11 @@ fn joining(raw: &RawFlags) -> Check {
     )
 }
 
+/// Of ours, after all that the reference checks.
+fn own(raw: &RawFlags) -> Check {
+    refuse(raw.bool("rejoin") && raw.list("join").is_empty(), "-rejoin requires -join")
+}
+
 fn otlp(raw: &RawFlags) -> Check {
     let set = |name: &str| !raw.text(name).is_empty();
     refuse(set("otlp-cert") != set("otlp-key"), "either both -otlp-cert and -otlp-key must be set, or neither")?;
@@ -206,6 +212,9 @@ fn raft_timing(raw: &RawFlags) -> Check {
     )
 }
 
+/// Most members of a cluster.
+const BOOTSTRAP_EXPECT_MAX: u64 = 64;
+
 /// Bounds on numbers. The reference lets negative ones through and meets them later, in a panic or in silence.
 fn ours(raw: &RawFlags) -> Check {
     if let Some(name) = raw.first_negative() {
@@ -218,6 +227,8 @@ fn ours(raw: &RawFlags) -> Check {
         ("db-max-result-size", raw.uint("db-max-result-size"), 1 << 10, 1 << 34),
         ("db-max-ro-conns", raw.int("db-max-ro-conns") as u64, 0, 1 << 20),
         ("raft-wal-segment-size", raw.uint("raft-wal-segment-size"), 1 << 16, 1 << 30),
+        ("join-attempts", raw.int("join-attempts") as u64, 0, 1 << 20),
+        ("bootstrap-expect", raw.int("bootstrap-expect") as u64, 0, BOOTSTRAP_EXPECT_MAX),
         ("write-queue-capacity", raw.int("write-queue-capacity") as u64, 0, 1 << 24),
         ("write-queue-batch-size", raw.int("write-queue-batch-size") as u64, 0, 1 << 20),
     ] {

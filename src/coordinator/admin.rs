@@ -1,12 +1,33 @@
 //! What operators ask for: snapshot, step-down, removal.
 
 use super::{Coordinator, Error};
+use crate::net::CallError;
+use crate::net::call::{Answer, Call};
 use crate::node::handle::SnapshotDone;
+use crate::vars;
 use crossbeam_channel::RecvTimeoutError;
 use std::time::Duration;
 
 /// How long a snapshot may take. It waits its turn behind what is being applied.
 const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// How an operator's request that only the leader can serve is to get there.
+#[derive(Clone, Copy, Debug)]
+pub struct AdminOptions {
+    /// Bound of the network's part of it.
+    pub timeout: Duration,
+    /// Answer where the leader is instead of asking it.
+    pub redirect: bool,
+}
+
+/// Called exactly once, on any thread; with the Raft address of the leader, where it was asked.
+pub type AdminDone = Box<dyn FnOnce(Result<Option<String>, Error>) + Send>;
+
+/// Who answers questions about the membership on this node.
+pub trait Membership: Send + Sync + 'static {
+    /// `done` is called exactly once, perhaps after long.
+    fn answer(&self, call: Call, done: Box<dyn FnOnce(Answer) + Send>);
+}
 
 impl Coordinator {
     /// `POST /snapshot`: makes everything applied durable in the database file and drops the log before it, but for
@@ -28,27 +49,55 @@ impl Coordinator {
         }
     }
 
-    /// Hands leadership to `target`, or to any voter. Without `wait` the hand-over is only started.
-    pub fn step_down(&self, target: Option<&str>, wait: bool) -> Result<(), Error> {
-        let node = self.leading_node()?;
-        if let Some(target) = target {
-            if self.leader().is_some_and(|(id, _)| id == target) {
-                return Err(Error::AlreadyLeader);
-            }
-            if !node.shared().members.lock().iter().any(|m| m.id == target) {
-                return Err(Error::NodeNotFound);
-            }
-        }
-        // A node alone has nobody to hand over to, which only a caller that waits is told.
-        if wait { Err(Error::NotEnoughNodes) } else { Ok(()) }
+    /// Hands leadership to `target`, or to any voter. Without `wait` the hand-over is only begun.
+    pub fn step_down(&self, target: Option<&str>, wait: bool, options: &AdminOptions, done: AdminDone) {
+        self.at_leader(Call::StepDown { target: target.map(str::to_owned), wait }, options, done);
     }
 
     /// Takes a node out of the cluster; one that is no member is no error.
-    pub fn remove_node(&self, id: &str, _timeout: Duration) -> Result<(), Error> {
-        let node = self.leading_node()?;
-        match node.shared().members.lock().iter().any(|m| m.id == id) {
-            true => Err(Error::Request(format!("{id} is the only voter of its cluster and cannot be removed"))),
-            false => Ok(()),
+    pub fn remove_node(&self, id: &str, options: &AdminOptions, done: AdminDone) {
+        self.at_leader(Call::Remove { id: id.to_owned() }, options, done);
+    }
+
+    /// Has the leader answer: here, or over the network, or by the client itself.
+    fn at_leader(&self, call: Call, options: &AdminOptions, done: AdminDone) {
+        let node = match self.node() {
+            Ok(node) => node,
+            Err(error) => return done(Err(error)),
+        };
+        if node.is_leader() {
+            return match self.membership.get() {
+                Some(membership) => membership.answer(call, Box::new(move |answer| done(done_by(answer, None)))),
+                // The store has opened this moment.
+                None => done(Err(Error::StoreNotReady)),
+            };
         }
+        if options.redirect {
+            return self.redirect(options.timeout, Box::new(move |error| done(Err(error))));
+        }
+        let (Some((_, address)), Some(net)) = (self.leader(), self.net()) else {
+            return done(Err(Error::LeaderNotFound));
+        };
+        match &call {
+            Call::StepDown { .. } => vars::proxy::REMOTE_STEPDOWNS.add(1),
+            _ => vars::proxy::REMOTE_REMOVE_NODE.add(1),
+        }
+        let leader = address.clone();
+        let told = Box::new(move |answer| {
+            done(match answer {
+                Ok(answer) => done_by(answer, Some(leader)),
+                Err(CallError::NotSent(text) | CallError::Unknown(text)) => Err(Error::Request(text)),
+            });
+        });
+        net.call(&address, call, options.timeout, told);
+    }
+}
+
+fn done_by(answer: Answer, served_by: Option<String>) -> Result<Option<String>, Error> {
+    match answer {
+        Answer::Done => Ok(served_by),
+        Answer::NotLeader { .. } => Err(Error::NotLeader),
+        Answer::Failed(failure) => Err(Error::Request(failure.text)),
+        _ => Err(Error::Request("the leader gave an answer to another question".into())),
     }
 }

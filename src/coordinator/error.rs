@@ -15,6 +15,8 @@ pub enum Error {
     NotLeader,
     StoreNotOpen,
     StoreNotReady,
+    /// This node's copy differs from the others'; another one is on its way.
+    Quarantined,
     StaleRead,
     DisallowedPragma,
     /// Leadership went while the entry was under way: it may or may not be applied.
@@ -34,6 +36,13 @@ pub enum Error {
     AlreadyLeader,
     /// The node named is no member.
     NodeNotFound,
+    /// A redirect was asked for, and there is no leader to name.
+    RedirectUnknown,
+    /// The request may or may not have been done. With the key it may be sent again, and is done once.
+    OutcomeUnknown {
+        why: String,
+        key: Option<String>,
+    },
     /// `COMMIT` failed, or another failure of the whole request; the text is SQLite's or ours.
     Request(String),
 }
@@ -46,6 +55,9 @@ impl fmt::Display for Error {
             Error::NotLeader => f.write_str("not leader"),
             Error::StoreNotOpen => f.write_str("store not open"),
             Error::StoreNotReady => f.write_str("store not ready"),
+            Error::Quarantined => {
+                f.write_str("store not ready: this node's copy differs from the others and is being replaced")
+            }
             Error::StaleRead => f.write_str("stale read"),
             Error::DisallowedPragma => f.write_str("disallowed pragma"),
             Error::LeadershipLost => f.write_str("leadership lost while committing log"),
@@ -57,6 +69,11 @@ impl fmt::Display for Error {
             Error::NotEnoughNodes => f.write_str("cannot find peer"),
             Error::AlreadyLeader => f.write_str("cannot step down to the current Leader"),
             Error::NodeNotFound => f.write_str("node not found in cluster"),
+            Error::RedirectUnknown => f.write_str("leader not found"),
+            Error::OutcomeUnknown { why, key: Some(key) } => {
+                write!(f, "{why} (outcome unknown: ask again with Idempotency-Key {key})")
+            }
+            Error::OutcomeUnknown { why, key: None } => write!(f, "{why} (outcome unknown)"),
             Error::Request(text) => f.write_str(text),
         }
     }
@@ -67,7 +84,7 @@ impl std::error::Error for Error {}
 impl From<NodeError> for Error {
     fn from(error: NodeError) -> Self {
         match error {
-            NodeError::NotLeader => Error::NotLeader,
+            NodeError::NotLeader | NodeError::Overwritten => Error::NotLeader,
             NodeError::LeadershipLost => Error::LeadershipLost,
             NodeError::EnqueueTimeout => Error::EnqueueTimeout,
             NodeError::Stopped | NodeError::TooLarge { .. } => Error::Request(error.to_string()),

@@ -5,27 +5,38 @@
 
 pub mod admin;
 pub mod error;
+pub mod inbound;
+mod leader_call;
 pub mod options;
+pub mod peers;
 pub mod read;
+mod redirect;
 pub mod status;
+mod submit;
+pub mod timer;
+pub mod verify;
 pub mod write;
 
 pub use crate::db::syntax::SyntaxChecker;
+pub use admin::{AdminDone, AdminOptions, Membership};
 pub use error::Error;
 pub use options::{Level, ReadOptions};
 pub use read::{PermitDone, ReadPermit};
 pub use status::StoreStatus;
+pub use verify::VerifyDone;
 pub use write::{WriteDone, Written};
 
 use crate::command::{Request, Statement};
 use crate::db;
+use crate::net::NetHandle;
 use crate::node::NodeHandle;
+use crate::node::verify::VerifierHandle;
 pub use crate::queue::QueueDone;
 use crate::queue::QueueHandle;
-use raft::Index;
 use std::path::PathBuf;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+use timer::TimerHandle;
 
 /// What the coordinator needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -35,18 +46,63 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// Every write ends by then, so that none can hold up all others for ever. `None`: no limit.
     pub write_steps_max: Option<u64>,
+    /// Where clients reach this node: `http://host:port`.
+    pub api_url: String,
+    pub node_id: String,
+    pub version: String,
 }
 
 /// See the module. Shared as `Arc<Coordinator>`; answers from the first second, before the store is open.
 pub struct Coordinator {
     settings: Settings,
+    timer: TimerHandle,
     node: OnceLock<NodeHandle>,
+    net: OnceLock<NetHandle>,
     queue: OnceLock<QueueHandle>,
+    verifier: OnceLock<VerifierHandle>,
+    membership: OnceLock<Arc<dyn Membership>>,
+    /// For continuations, which outlive the call that made them.
+    me: Weak<Coordinator>,
 }
 
 impl Coordinator {
-    pub fn new(settings: Settings) -> Self {
-        Coordinator { settings, node: OnceLock::new(), queue: OnceLock::new() }
+    pub fn new(settings: Settings, timer: TimerHandle) -> Arc<Self> {
+        Arc::new_cyclic(|me| Coordinator {
+            settings,
+            timer,
+            node: OnceLock::new(),
+            net: OnceLock::new(),
+            queue: OnceLock::new(),
+            verifier: OnceLock::new(),
+            membership: OnceLock::new(),
+            me: me.clone(),
+        })
+    }
+
+    /// Other nodes can be reached from here on.
+    pub fn attach_net(&self, net: NetHandle) {
+        assert!(self.net.set(net).is_ok(), "a network is attached once");
+    }
+
+    pub fn attach_verifier(&self, verifier: VerifierHandle) {
+        assert!(self.verifier.set(verifier).is_ok(), "a verifier is attached once");
+    }
+
+    /// Who lets nodes in and takes them out, when this node leads.
+    pub fn attach_membership(&self, membership: Arc<dyn Membership>) {
+        assert!(self.membership.set(membership).is_ok(), "a membership service is attached once");
+    }
+
+    fn net(&self) -> Option<&NetHandle> {
+        self.net.get()
+    }
+
+    fn timer(&self) -> &TimerHandle {
+        &self.timer
+    }
+
+    fn shared_self(&self) -> Arc<Coordinator> {
+        self.me.upgrade().expect("a coordinator is only ever made shared")
     }
 
     /// The store is open: from here on requests are served.
@@ -60,15 +116,6 @@ impl Coordinator {
 
     fn node(&self) -> Result<&NodeHandle, Error> {
         self.node.get().ok_or(Error::StoreNotOpen)
-    }
-
-    /// This node leads and knows what it leads.
-    fn leading_node(&self) -> Result<&NodeHandle, Error> {
-        let node = self.node()?;
-        if node.is_leader() {
-            return Ok(node);
-        }
-        Err(if self.leader().is_some() { Error::NotLeader } else { Error::LeaderNotFound })
     }
 
     /// Refuses what may not even be looked at (spec 4.13): before leadership is asked for.
@@ -101,20 +148,12 @@ impl Coordinator {
         self.node.get()?.shared().leader.lock().clone()
     }
 
-    /// Waits until this node has applied the leader's commit index (`/readyz?sync`).
-    pub fn wait_synced(&self, timeout: Duration) -> Result<(), Error> {
-        let node = self.node()?;
-        let goal = Index(node.shared().raft.lock().commit_index.max(1));
-        match node.wait_applied(goal, Instant::now() + timeout) {
-            true => Ok(()),
-            false => Err(Error::Request("timeout waiting for commit index".into())),
-        }
-    }
-
     /// May this node serve: open, leader known, log known at start applied.
     pub fn is_ready(&self) -> bool {
         let Some(node) = self.node.get() else { return false };
-        self.leader().is_some() && node.shared().caught_up.load(std::sync::atomic::Ordering::Acquire)
+        self.leader().is_some()
+            && !node.shared().quarantine.is_on()
+            && node.shared().caught_up.load(std::sync::atomic::Ordering::Acquire)
     }
 
     /// Does every statement of this `/db/request` only read? Prepares them on a read-only connection.

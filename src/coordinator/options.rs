@@ -28,4 +28,11 @@ pub struct ReadOptions {
     pub retries: u32,
     /// Answer where the leader is instead of forwarding.
     pub redirect: bool,
+    /// A read waits until this node has applied so much, whatever its level; zero: no matter how much.
+    pub min_index: u64,
+    /// A write gets a request id even where this node leads: what becomes of it is found out also over a change of
+    /// leaders.
+    pub once: bool,
+    /// Makes a write that is sent again be done once (`Idempotency-Key`).
+    pub idempotency_key: Option<Box<[u8]>>,
 }

@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 /// A member of the cluster's configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Member {
     pub id: String,
     /// Raft address, host:port.
     pub addr: String,
     pub voter: bool,
+    /// It will be a voter as soon as it has caught up.
+    pub learner: bool,
+    pub incarnation: raft::Incarnation,
 }
 
 /// The `store` part of `/status` that is not configuration. Times are microseconds since the Unix epoch, 0 = never.
@@ -64,6 +67,10 @@ impl Coordinator {
         let shared = node.shared();
         let mut raft = shared.raft.lock().clone();
         raft.applied_index = shared.applied.get().0;
+        raft.last_contact_ms = match shared.is_leader.load(Ordering::Acquire) {
+            true => None,
+            false => Some(shared.leader_heard()),
+        };
         raft.fsm_pending = raft.commit_index.saturating_sub(raft.applied_index);
         Some(StoreStatus {
             dir: self.settings.data_dir.clone(),

@@ -1,15 +1,18 @@
-//! Writes: through the log, answered when applied here.
+//! Writes: through the log, answered when applied - here, or on the leader that this node asks.
 
+use super::submit::Submission;
 use super::{Coordinator, Error, ReadOptions};
-use crate::command::{Action, Request, StatementResult};
+use crate::command::{Action, Outcome, Repeat, Request, RequestId, StatementResult};
 use crate::node::handle::{Applied, ApplyDone};
-use raft::Index;
+use raft::{Index, LogId};
 use std::time::Duration;
 
 /// What a write or a logged request came to.
 pub struct Written {
     pub results: Vec<StatementResult>,
     pub raft_index: Index,
+    /// The Raft address of the leader that this node asked; `None`: it leads itself.
+    pub served_by: Option<String>,
 }
 
 /// Called exactly once, on any thread.
@@ -32,23 +35,58 @@ impl Coordinator {
     }
 
     fn write(&self, mut request: Request, options: &ReadOptions, action: fn(Request) -> Action, done: WriteDone) {
-        let node = match Self::check_statements(&request.statements).and_then(|()| self.leading_node()) {
+        let node = match Self::check_statements(&request.statements).and_then(|()| self.node()) {
             Ok(node) => node,
             Err(error) => return done(Err(error)),
         };
+        // Nothing is applied on it before it has another copy: the answer would not come.
+        if node.is_leader() && node.shared().quarantine.is_on() {
+            return done(Err(Error::Quarantined));
+        }
         request.vm_steps_max = vm_steps(options.db_timeout, self.settings.write_steps_max);
-        node.propose(action(request), answer(done));
+        // The common way: this node leads, and the client would not ask again.
+        if node.is_leader() && options.idempotency_key.is_none() && !options.once {
+            return node.propose(action(request), answer(done));
+        }
+        if options.redirect && !node.is_leader() {
+            return self.redirect(options.timeout, Box::new(move |error| done(Err(error))));
+        }
+        let action = action(request);
+        let id = match &options.idempotency_key {
+            Some(key) => match RequestId::from_client(key, Index(0), &action) {
+                Ok(id) => id,
+                Err(error) => return done(Err(Error::Request(error.to_string()))),
+            },
+            None => {
+                let mut random = [0; 16];
+                if let Err(error) = getrandom::fill(&mut random) {
+                    return done(Err(Error::Request(format!("no random numbers: {error}"))));
+                }
+                // Nothing up to here can carry an id that is only now drawn.
+                RequestId::from_server(random, node.shared().applied.get(), &action)
+            }
+        };
+        Submission::new(self.shared_self(), action, id, options.timeout, done).attempt();
     }
 }
 
 /// Turns the node's answer into the coordinator's.
 fn answer(done: WriteDone) -> ApplyDone {
     Box::new(move |applied| {
-        done(applied.map_err(Error::from).and_then(|Applied { id, outcome }| match outcome.request_error {
-            Some(text) => Err(Error::Request(text)),
-            None => Ok(Written { results: outcome.results, raft_index: id.index }),
-        }))
+        done(applied.map_err(Error::from).and_then(|Applied { id, outcome }| answer_to(id, outcome)));
     })
+}
+
+pub(super) fn answer_to(id: LogId, outcome: Outcome) -> Result<Written, Error> {
+    match (outcome.request_error, outcome.repeat) {
+        (Some(why), Repeat::Expired) => Err(Error::OutcomeUnknown { why, key: None }),
+        (Some(text), _) => Err(Error::Request(text)),
+        (None, repeat) => {
+            // A repeat changed nothing: what it repeats has its own place in the log.
+            let at = if let Repeat::Of(first) = repeat { first } else { id };
+            Ok(Written { results: outcome.results, raft_index: at.index, served_by: None })
+        }
+    }
 }
 
 /// What the log entry says: the client's limit within the server's; 0 where there is neither. A `db_timeout` of zero is none.

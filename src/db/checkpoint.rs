@@ -30,8 +30,12 @@ pub(super) const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 /// Pages whose number is told to the operator, and each doubling of it: 135 MB.
 const ALARM_PAGES: u32 = 32 * 1024;
 
-/// How long new reads are held off at most, and writes with them.
-const HOLD_TIME_MAX: Duration = Duration::from_millis(100);
+/// How long new reads are held off at most, and writes with them, at the first attempt; it doubles with each further one,
+/// since reads take longer on a busy machine.
+const HOLD_TIME: Duration = Duration::from_millis(100);
+const HOLD_TIME_MAX: Duration = Duration::from_secs(1);
+/// A read that has been running for this long will hardly end within a longer hold.
+const LONG_READ_TIME: Duration = Duration::from_secs(2);
 /// Pause after the first attempt that failed; it doubles with each further one.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -62,10 +66,14 @@ impl Checkpoints {
     }
 
     fn failed(&mut self) {
-        let pause = RETRY_PAUSE.saturating_mul(1 << self.failures.min(16)).min(RETRY_PAUSE_MAX);
+        let pause = doubled(RETRY_PAUSE, self.failures, RETRY_PAUSE_MAX);
         self.failures += 1;
         self.retry_at = Some(Instant::now() + pause);
     }
+}
+
+fn doubled(time: Duration, times: u32, most: Duration) -> Duration {
+    time.saturating_mul(1 << times.min(16)).min(most)
 }
 
 impl Writer {
@@ -138,7 +146,12 @@ impl Writer {
             let ended = readers.interrupt_older_than(READ_TIME_GRANTED);
             log::warn!(target: "store", "the -wal file has {pages} pages: {ended} long reads were ended");
         }
-        let done = self.connection.checkpoint_restart(HOLD_TIME_MAX, BUSY_TIMEOUT_MS);
+        let oldest = readers.as_ref().and_then(|readers| readers.oldest_read()).unwrap_or_default();
+        let hold = match oldest < LONG_READ_TIME {
+            true => doubled(HOLD_TIME, self.checkpoints.failures, HOLD_TIME_MAX),
+            false => HOLD_TIME,
+        };
+        let done = self.connection.checkpoint_restart(hold, BUSY_TIMEOUT_MS);
         drop(held);
         if done.map_err(|error| Fatal::sqlite("checkpointing", &error))? {
             self.checkpoints.begin_anew();
@@ -148,7 +161,6 @@ impl Writer {
         self.checkpoints.failed();
         if pages >= self.checkpoints.alarm_at {
             self.checkpoints.alarm_at = pages.saturating_mul(2);
-            let oldest = readers.and_then(|readers| readers.oldest_read()).unwrap_or_default();
             log::warn!(
                 target: "store",
                 "the -wal file has {} MB and cannot be reused: a read holds it. The oldest read of this node runs for \

@@ -17,6 +17,7 @@ use crate::command::ValueRef;
 use raft::LogId;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Bytes that are gathered before they are hashed: enough for the hash to work on several blocks at once.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -55,7 +56,12 @@ impl HashSource {
     /// # Errors
     /// The database cannot be read.
     pub fn hash(self, cancelled: &AtomicBool) -> Result<Option<LogicalHash>, Fatal> {
-        let mut sink = Sink { hasher: blake3::Hasher::new(), buffer: Vec::with_capacity(2 * BUFFER_BYTES), cancelled };
+        let mut sink = Sink {
+            hasher: blake3::Hasher::new(),
+            buffer: Vec::with_capacity(2 * BUFFER_BYTES),
+            cancelled,
+            working: Instant::now(),
+        };
         let is_whole = hash_all(&self.connection, &mut sink)?;
         Ok(is_whole.then(|| sink.finish()))
     }
@@ -67,7 +73,8 @@ impl HashSource {
 /// The database cannot be read.
 pub fn of_connection(connection: &Connection) -> Result<LogicalHash, Fatal> {
     let never = AtomicBool::new(false);
-    let mut sink = Sink { hasher: blake3::Hasher::new(), buffer: Vec::new(), cancelled: &never };
+    let mut sink =
+        Sink { hasher: blake3::Hasher::new(), buffer: Vec::new(), cancelled: &never, working: Instant::now() };
     hash_all(connection, &mut sink)?;
     Ok(sink.finish())
 }
@@ -85,7 +92,12 @@ struct Sink<'a> {
     hasher: blake3::Hasher,
     buffer: Vec<u8>,
     cancelled: &'a AtomicBool,
+    /// Since the last pause.
+    working: Instant,
 }
+
+/// So long at a time; then as long a pause. All nodes hash at once, perhaps on one machine, and requests go first.
+const WORK_TIME: Duration = Duration::from_millis(20);
 
 impl Sink<'_> {
     fn value(&mut self, value: ValueRef<'_>) {
@@ -126,6 +138,10 @@ impl Sink<'_> {
                 self.flush();
             }
             rows += 1;
+            if rows.is_multiple_of(ROWS_PER_LOOK) && self.working.elapsed() >= WORK_TIME {
+                std::thread::sleep(WORK_TIME);
+                self.working = Instant::now();
+            }
             if rows.is_multiple_of(ROWS_PER_LOOK) && self.cancelled.load(Ordering::Relaxed) {
                 return Ok(false);
             }

@@ -13,6 +13,7 @@ use raft::LogId;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The file, beside the database.
 pub const INCOMING_FILE: &str = "db.sqlite.incoming";
@@ -22,7 +23,11 @@ const STATE_FILE_NEW: &str = "db.sqlite.incoming-state-new";
 
 /// So much is written between two syncs: little enough that nobody else waits long for the disk, and that nothing is
 /// left for the end.
-const SYNC_BYTES: u64 = 4 * 1024 * 1024;
+const SYNC_BYTES: u64 = 1024 * 1024;
+/// How much a copy that breaks off may have to fetch again.
+const STATE_INTERVAL_BYTES: u64 = if cfg!(test) { 4 } else { 32 } * SYNC_BYTES;
+/// Longest pause after a sync.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 const _: () = assert!(SYNC_BYTES.is_multiple_of(PIECE_BYTES as u64), "the checksum can be taken up at every sync");
 
 /// Longest state file that is read, in bytes.
@@ -125,9 +130,15 @@ impl CopyTarget {
             self.received += now.len() as u64;
             chunk = later;
             if self.received - self.synced == SYNC_BYTES {
+                let began = Instant::now();
                 self.file.sync_data()?;
                 self.synced = self.received;
-                self.write_state()?;
+                if self.received.is_multiple_of(STATE_INTERVAL_BYTES) {
+                    self.write_state()?;
+                }
+                // Others wait for the same disk, the Raft log of this node for one, perhaps that of the leader as well: it is
+                // theirs for longer than it was ours.
+                std::thread::sleep((2 * began.elapsed()).min(PAUSE_MAX));
             }
         }
         Ok(())

@@ -11,8 +11,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Readers are gone by now, but for some other process that looks in for a moment.
-const BUSY_TIMEOUT_MS: i32 = 1000;
+/// Readers are gone by now, but for some other process that looks in, or copies the file. Nothing is applied meanwhile, but
+/// to give up is to stop the process, and the next start would meet the same.
+const BUSY_TIMEOUT_MS: i32 = if cfg!(test) { 1000 } else { 60_000 };
 
 impl Writer {
     /// Replaces the database by a copy and opens that.

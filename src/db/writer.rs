@@ -15,12 +15,26 @@ use super::{authorizer, build, clock, functions, limits, rowids, shadow, status,
 use crate::command::{Action, Outcome, Repeat};
 use raft::{ClusterId, Index, LogId};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The page cache, in KiB. It fills only as far as it is used.
 const CACHE_KIB: u32 = 4096;
 /// Other connections of this process hold locks only for moments (checkpoints); longer means another process.
 pub(super) const BUSY_TIMEOUT_MS: i32 = 10_000;
 const CACHED_STATEMENTS_MAX: usize = 128;
+
+/// Entries share a transaction for so long. What they come to does not depend on it; but a few short entries may write
+/// gigabytes, and that must not become one WAL and one checkpoint which keep the disk from everybody else.
+const TRANSACTION_TIME_MAX: Duration = Duration::from_millis(200);
+
+/// What the entry behind a group of entries needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// A transaction of its own.
+    Alone,
+    /// Nothing special.
+    More,
+}
 
 /// How to open. Equal on all nodes of a cluster.
 #[derive(Clone, Debug)]
@@ -319,6 +333,19 @@ impl Writer {
         record::read_installed(&self.connection)
     }
 
+    /// Replaces the membership without an entry, durably: recovery by an operator's hand. Gives the applied entry.
+    ///
+    /// # Errors
+    /// The machine failed; the process must stop.
+    pub fn force_membership(&mut self, membership: &[u8]) -> Result<LogId, Fatal> {
+        self.as_no_parent(|writer| {
+            run(&mut writer.own.begin, "beginning a transaction")?;
+            record::write_membership(&writer.connection, writer.record.applied.index, membership)
+        })?;
+        self.commit("recording the membership")?;
+        self.commit_full()
+    }
+
     /// Applies entries that follow the applied one, in order, in as few SQLite transactions as possible. On return all
     /// of them are committed (not yet durable; see [`Writer::commit_full`]). What each comes to is the same however
     /// entries are divided into batches.
@@ -353,8 +380,8 @@ impl Writer {
         while outcomes.len() < entries.len() {
             let rest = &entries[outcomes.len()..];
             let resumed = self.record.progress.statements > 0;
-            let together = if resumed { 0 } else { self.apply_together(rest, &mut outcomes)? };
-            if together < rest.len() {
+            let (together, next) = if resumed { (0, Next::Alone) } else { self.apply_together(rest, &mut outcomes)? };
+            if next == Next::Alone && together < rest.len() {
                 let (id, item) = &rest[together];
                 let outcome = self.apply_alone(*id, item).map_err(|fatal| fatal.at_entry(id.index))?;
                 outcomes.push(outcome);
@@ -363,9 +390,16 @@ impl Writer {
         Ok(outcomes)
     }
 
-    /// Applies entries in one transaction up to the first that needs one (or several) of its own. Gives how many.
-    fn apply_together(&mut self, entries: &[(LogId, Item)], outcomes: &mut Vec<Outcome>) -> Result<usize, Fatal> {
+    /// Applies entries in one transaction, up to the first that needs one (or several) of its own, or until it has taken long.
+    /// Gives how many, and what the next one needs.
+    fn apply_together(
+        &mut self,
+        entries: &[(LogId, Item)],
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(usize, Next), Fatal> {
+        let began = Instant::now();
         let before = self.record.clone();
+        let mut next = Next::Alone;
         let first = outcomes.len();
         let mut upto = entries.len();
         // A second round follows when an entry turns out to need its own transaction: what it did must not remain, so
@@ -381,6 +415,10 @@ impl Writer {
                 }
                 outcomes.push(outcome);
                 done += 1;
+                if done < upto && began.elapsed() >= TRANSACTION_TIME_MAX {
+                    (upto, next) = (done, Next::More);
+                    break;
+                }
             }
             if done == upto {
                 break;
@@ -393,11 +431,11 @@ impl Writer {
             outcomes.truncate(first);
             upto = done;
             if upto == 0 {
-                return Ok(0);
+                return Ok((0, Next::Alone));
             }
         }
         if self.try_commit("committing entries")?.is_none() {
-            return Ok(upto);
+            return Ok((upto, next));
         }
         // Some client's content stands against it. Whose, shows when the entries are applied one by one.
         let has_sql = |item: &Item| matches!(item, Item::Command(c) if matches!(c.action, Action::Execute(_) | Action::Request(_)));
@@ -406,7 +444,7 @@ impl Writer {
         self.record = before;
         outcomes.truncate(first);
         match suspect {
-            Some(0) => Ok(0),
+            Some(0) => Ok((0, Next::Alone)),
             Some(before_it) => self.apply_together(&entries[..before_it], outcomes),
             None => Err(Fatal::new(format!("entries from {} cannot be committed", entries[0].0))),
         }

@@ -4,7 +4,12 @@
 //! worker with [`super::reply::Reply::send_with`].
 
 use crate::command::{Request, ResultSink, Statement};
-use crate::coordinator::{Coordinator, Error, PermitDone, QueueDone, ReadOptions, ReadPermit, StoreStatus, WriteDone};
+use crate::coordinator::peers::{LeaderDone, NodeDone, NodesDone};
+use crate::coordinator::{
+    AdminDone, AdminOptions, Coordinator, Error, PermitDone, QueueDone, ReadOptions, ReadPermit, StoreStatus,
+    VerifyDone, WriteDone,
+};
+use raft::Index;
 use std::time::Duration;
 
 /// See [`Coordinator`], whose functions of the same names these are.
@@ -21,13 +26,17 @@ pub trait Backend: Send + Sync + 'static {
         sink: &mut dyn ResultSink,
     ) -> Result<(), Error>;
     fn enqueue(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone);
+    fn verify(&self, timeout: Duration, done: VerifyDone);
     fn queue_sequence(&self) -> u64;
     fn snapshot(&self, trailing_logs: u64) -> Result<bool, Error>;
     fn store_status(&self) -> Option<StoreStatus>;
     fn leader(&self) -> Option<(String, String)>;
-    fn step_down(&self, target: Option<&str>, wait: bool) -> Result<(), Error>;
-    fn remove_node(&self, id: &str, timeout: Duration) -> Result<(), Error>;
-    fn wait_synced(&self, timeout: Duration) -> Result<(), Error>;
+    fn nodes(&self, nonvoters: bool, timeout: Duration, done: NodesDone);
+    fn leader_report(&self, timeout: Duration, done: NodeDone);
+    fn leader_commit(&self, timeout: Duration, done: LeaderDone);
+    fn step_down(&self, target: Option<&str>, wait: bool, options: &AdminOptions, done: AdminDone);
+    fn remove_node(&self, id: &str, options: &AdminOptions, done: AdminDone);
+    fn wait_synced(&self, index: Index, timeout: Duration, done: Box<dyn FnOnce(Result<(), Error>) + Send>);
     fn is_ready(&self) -> bool;
 }
 
@@ -62,6 +71,10 @@ impl Backend for Coordinator {
         self.enqueue(statements, wait, timeout, done)
     }
 
+    fn verify(&self, timeout: Duration, done: VerifyDone) {
+        self.verify(timeout, done)
+    }
+
     fn queue_sequence(&self) -> u64 {
         self.queue_sequence()
     }
@@ -78,16 +91,28 @@ impl Backend for Coordinator {
         self.leader()
     }
 
-    fn step_down(&self, target: Option<&str>, wait: bool) -> Result<(), Error> {
-        self.step_down(target, wait)
+    fn nodes(&self, nonvoters: bool, timeout: Duration, done: NodesDone) {
+        self.nodes(nonvoters, timeout, done)
     }
 
-    fn remove_node(&self, id: &str, timeout: Duration) -> Result<(), Error> {
-        self.remove_node(id, timeout)
+    fn leader_report(&self, timeout: Duration, done: NodeDone) {
+        self.leader_report(timeout, done)
     }
 
-    fn wait_synced(&self, timeout: Duration) -> Result<(), Error> {
-        self.wait_synced(timeout)
+    fn leader_commit(&self, timeout: Duration, done: LeaderDone) {
+        self.leader_commit(timeout, done)
+    }
+
+    fn step_down(&self, target: Option<&str>, wait: bool, options: &AdminOptions, done: AdminDone) {
+        self.step_down(target, wait, options, done)
+    }
+
+    fn remove_node(&self, id: &str, options: &AdminOptions, done: AdminDone) {
+        self.remove_node(id, options, done)
+    }
+
+    fn wait_synced(&self, index: Index, timeout: Duration, done: Box<dyn FnOnce(Result<(), Error>) + Send>) {
+        self.wait_synced(index, timeout, done)
     }
 
     fn is_ready(&self) -> bool {

@@ -23,10 +23,11 @@ fn shape(error: &Error) -> Shape<'_> {
         Error::LeaderNotFound => Shape::Text(503),
         Error::Redirect { leader_url } => Shape::Redirect(leader_url),
         Error::QueueWaitTimeout => Shape::Text(408),
-        Error::QueueClosed => Shape::Text(500),
+        Error::QueueClosed | Error::RedirectUnknown => Shape::Text(500),
         Error::NotLeader
         | Error::StoreNotOpen
         | Error::StoreNotReady
+        | Error::Quarantined
         | Error::StaleRead
         | Error::DisallowedPragma
         | Error::LeadershipLost
@@ -36,6 +37,7 @@ fn shape(error: &Error) -> Shape<'_> {
         | Error::NotEnoughNodes
         | Error::AlreadyLeader
         | Error::NodeNotFound
+        | Error::OutcomeUnknown { .. }
         | Error::Request(_) => Shape::Api,
     }
 }

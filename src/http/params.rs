@@ -110,6 +110,8 @@ pub struct Params {
     pub retries: u32,
     /// Zero: as configured.
     pub trailing_logs: u64,
+    /// A read waits until this node has applied so much of the log; zero: no matter how much.
+    pub min_index: u64,
     /// SQL of a GET; never empty.
     pub q: Option<String>,
     /// Path into `/status`, or entry of `/debug/vars`.
@@ -129,6 +131,7 @@ impl Default for Params {
             db_timeout: Duration::ZERO,
             retries: 0,
             trailing_logs: 0,
+            min_index: 0,
             q: None,
             key: None,
             nodes_as_array: false,
@@ -159,6 +162,7 @@ impl Params {
         let linearizable_timeout_ns = pairs.duration_ns("linearizable_timeout")?;
         let retries = pairs.integer("retries")?;
         let trailing_logs = pairs.integer("trailing_logs")?;
+        let min_index = pairs.integer("min_index")?;
         let q = match pairs.get("q") {
             Some([]) => return Err(ParamError::EmptyQuery),
             Some(sql) => Some(String::from_utf8(sql.to_vec()).map_err(|_| ParamError::QueryNotUtf8)?),
@@ -177,6 +181,7 @@ impl Params {
             db_timeout: db_timeout_ns.map_or(Duration::ZERO, not_negative),
             retries: u32::try_from(retries.unwrap_or(0).max(0)).unwrap_or(u32::MAX),
             trailing_logs: u64::try_from(trailing_logs.unwrap_or(0)).unwrap_or(0),
+            min_index: u64::try_from(min_index.unwrap_or(0)).unwrap_or(0),
             q,
             key: pairs.get("key").map(|key| String::from_utf8_lossy(key).into_owned()),
             nodes_as_array: pairs.get("ver") == Some(b"2"),
@@ -199,6 +204,9 @@ impl Params {
             db_timeout: self.db_timeout,
             retries: self.retries,
             redirect: self.has(Flag::Redirect),
+            min_index: self.min_index,
+            once: false,
+            idempotency_key: None,
         }
     }
 }

@@ -19,7 +19,7 @@ pub fn written(call: &Call, outcome: Result<Written, Error>) -> Response {
             for result in &written.results {
                 encoder.push(result);
             }
-            success(call, encoder, written.raft_index.0)
+            success(call, encoder, written.raft_index.0, written.served_by.as_deref())
         }
         Err(error) => errors::data_endpoint(call, &error),
     }
@@ -30,10 +30,13 @@ pub fn read(call: &Call, permit: Result<ReadPermit, Error>, request: &Request, o
     let mut encoder = encoder(call);
     let read = permit.and_then(|permit| {
         call.api.backend.read(&permit, request, options, &mut encoder)?;
-        Ok(permit.raft_index.map_or(0, |index| index.0))
+        Ok(permit)
     });
     match read {
-        Ok(raft_index) => success(call, encoder, raft_index),
+        Ok(permit) => {
+            let raft_index = permit.raft_index.map_or(0, |index| index.0);
+            success(call, encoder, raft_index, permit.served_by.as_deref())
+        }
         Err(error) => errors::data_endpoint(call, &error),
     }
 }
@@ -49,8 +52,10 @@ fn encoder(call: &Call) -> ResultEncoder {
     })
 }
 
-fn success(call: &Call, encoder: ResultEncoder, raft_index: u64) -> Response {
+/// `served_by`: the leader, where it was asked.
+fn success(call: &Call, encoder: ResultEncoder, raft_index: u64, served_by: Option<&str>) -> Response {
     let raft_index = if call.params.has(Flag::RaftIndex) { raft_index } else { 0 };
     let tail = ResponseTail { time: call.time(), raft_index, ..ResponseTail::default() };
-    reply::with(reply::json(encoder.finish(&tail)), headers::SERVED_BY, &call.api.config.http.adv_addr)
+    let served_by = served_by.unwrap_or(&call.api.config.http.adv_addr);
+    reply::with(reply::json(encoder.finish(&tail)), headers::SERVED_BY, served_by)
 }

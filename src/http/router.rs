@@ -3,6 +3,7 @@
 use super::front::Call;
 use super::handlers::{
     admin, console, debug, execute, leader, licenses, nodes, query, readyz, remove, request, sql, status, unsupported,
+    verify,
 };
 use super::headers::{JSON, TEXT};
 use super::reply::Reply;
@@ -97,7 +98,7 @@ use Permission::*;
 
 /// Tested from top to bottom.
 #[rustfmt::skip]
-static ROUTES: [Route; 21] = [
+static ROUTES: [Route; 22] = [
     route("", Exact, ANY, &[], console::root),
     route("/", Exact, ANY, &[], console::root),
     route("/console", Exact, ANY, &[], console::without_slash),
@@ -111,6 +112,7 @@ static ROUTES: [Route; 21] = [
     route("/boot", Exact, POST, &[Load], unsupported::boot).counted(&vars::http::BOOT),
     route("/snapshot", Exact, POST, &[Snapshot], admin::snapshot).counted(&vars::http::USER_SNAPSHOTS),
     route("/reap", Exact, POST, &[Snapshot], admin::reap).counted(&vars::http::USER_REAPS),
+    route("/verify", Exact, POST, &[Snapshot], verify::handle).typed(JSON),
     route("/remove", Prefix, DELETE, &[Remove], remove::handle),
     route("/status", Prefix, GET, &[Status], status::handle).typed(JSON).counted(&vars::http::NUM_STATUS),
     route("/nodes", Prefix, GET, &[Status], nodes::handle).typed(JSON),

@@ -28,6 +28,10 @@ pub enum Call {
     /// Up to which index must a copy have applied the log, so that a read on it keeps what `level` promises? For the
     /// leader.
     ReadIndex { level: ReadLevel },
+    /// This node's copy is wrong: send it another one, whatever the log could give it. For the leader.
+    SendCopy { id: String },
+    /// Compare all copies of the database now. For the leader.
+    Verify,
     /// The logical hash that this node computed at this index, if it has.
     Hash { index: Index },
 }
@@ -81,6 +85,10 @@ pub enum Answer {
     Readable {
         index: Index,
         logged: Option<Index>,
+    },
+    /// What the comparison found, as JSON.
+    Verified {
+        report: String,
     },
     /// `None`: not computed (yet, or any more).
     Hash(Option<[u8; 32]>),

@@ -18,6 +18,8 @@
 //!             Write 8:      payload bytes
 //!             ReadIndex 9:  level u8 (1 weak, 2 linearizable, 3 strong)
 //!             Hash 10:      index u64
+//!             SendCopy 11:  id
+//!             Verify 12:    nothing
 //! answer    = version u8 = 1, kind u8, body
 //! body      = Done 1:       nothing
 //!             Meta 2:       id, api_url, version, commit_index u64, is_leader u8, optional cluster u128
@@ -27,6 +29,7 @@
 //!             Hash 6:       optional 32 bytes
 //!             NotLeader 7:  optional (id, address)
 //!             Failed 8:     kind u8 (1 refused, 2 unknown, 3 not ready), text
+//!             Verified 9:   text bytes
 //! ```
 
 use super::call::{Answer, Call, Candidate, Failure, FailureKind, JoinRequest, LeaderHint, Meta, ReadLevel, WriteCall};
@@ -129,6 +132,11 @@ pub fn encode_call(call: &Call, out: &mut Vec<u8>) -> Result<(), CodecError> {
             out.push(10);
             put_u64(out, index.0);
         }
+        Call::SendCopy { id } => {
+            out.push(11);
+            put_text(out, id)?;
+        }
+        Call::Verify => out.push(12),
     }
     Ok(())
 }
@@ -177,6 +185,10 @@ pub fn encode_answer(answer: &Answer, out: &mut Vec<u8>) -> Result<(), CodecErro
                 out.extend_from_slice(hash);
                 Ok(())
             })?;
+        }
+        Answer::Verified { report } => {
+            out.push(9);
+            put_bytes(out, report.as_bytes());
         }
         Answer::NotLeader { leader } => {
             out.push(7);
@@ -272,6 +284,8 @@ pub fn decode_call(bytes: &[u8]) -> Result<Call, CodecError> {
             },
         },
         10 => Call::Hash { index: Index(rest.u64()?) },
+        11 => Call::SendCopy { id: rest.string()? },
+        12 => Call::Verify,
         _ => return Err(CodecError("unknown kind of call")),
     };
     rest.end()?;
@@ -302,6 +316,9 @@ pub fn decode_answer(bytes: &[u8]) -> Result<Answer, CodecError> {
         },
         5 => Answer::Readable { index: Index(rest.u64()?), logged: rest.option(|rest| rest.u64().map(Index))? },
         6 => Answer::Hash(rest.option(Reader::array)?),
+        9 => Answer::Verified {
+            report: String::from_utf8(rest.bytes()?.to_vec()).map_err(|_| CodecError("a text is not UTF-8"))?,
+        },
         7 => Answer::NotLeader {
             leader: rest.option(|rest| Ok(LeaderHint { id: rest.string()?, address: rest.string()? }))?,
         },

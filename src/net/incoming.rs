@@ -150,6 +150,9 @@ impl Connection {
         };
         let from = hello.node_id.clone();
         self.make_room(&from, hello.lane);
+        if matches!(hello.lane, Lane::Control | Lane::Bulk) {
+            self.shared.meet(&from, &hello.address);
+        }
         let ended = match hello.lane {
             Lane::Control => self.messages(&from, CONTROL_FRAME_BYTES_MAX),
             Lane::Bulk => self.messages(&from, BULK_FRAME_BYTES_MAX),
@@ -159,6 +162,9 @@ impl Connection {
                 snapshot_in::serve(shared, service, from.clone(), &self.stream, &mut self.reader)
             }
         };
+        if hello.lane == Lane::Control && !self.shared.is_stopping() && self.was_last_of(&from) {
+            self.service.disconnected(from.clone());
+        }
         if let Err(text) = ended
             && !self.shared.is_stopping()
         {
@@ -211,6 +217,13 @@ impl Connection {
                 Err(Some(format!("connection refused: {text}")))
             }
         }
+    }
+
+    /// No other connection of this node carries its small Raft messages.
+    fn was_last_of(&self, from: &NodeId) -> bool {
+        let whose = Some((from.clone(), Lane::Control));
+        let table = self.table.lock();
+        !table.connections.iter().any(|(number, entry)| *number != self.number && entry.from == whose)
     }
 
     /// Notes who this is; closes the oldest connections of the same node and lane when there are too many.
@@ -317,19 +330,23 @@ fn quiet(error: FrameError) -> Result<(), String> {
 fn refuse(call: &Call, theirs: Option<ClusterId>, ours: Option<ClusterId>) -> Option<Failure> {
     match call {
         Call::Meta | Call::Join(_) | Call::Notify(_) | Call::Promise { .. } | Call::Formed { .. } => None,
-        Call::Remove { .. } | Call::StepDown { .. } | Call::Write(_) | Call::ReadIndex { .. } | Call::Hash { .. } => {
-            match (theirs, ours) {
-                (Some(theirs), Some(ours)) if theirs == ours => None,
-                (_, None) => {
-                    let text = "this node belongs to no cluster yet".to_owned();
-                    Some(Failure { kind: FailureKind::NotReady, text })
-                }
-                (_, Some(ours)) => {
-                    let text = format!("this node belongs to cluster {ours}, the caller does not: check the addresses");
-                    Some(Failure { kind: FailureKind::Refused, text })
-                }
+        Call::Remove { .. }
+        | Call::StepDown { .. }
+        | Call::Write(_)
+        | Call::ReadIndex { .. }
+        | Call::Hash { .. }
+        | Call::SendCopy { .. }
+        | Call::Verify => match (theirs, ours) {
+            (Some(theirs), Some(ours)) if theirs == ours => None,
+            (_, None) => {
+                let text = "this node belongs to no cluster yet".to_owned();
+                Some(Failure { kind: FailureKind::NotReady, text })
             }
-        }
+            (_, Some(ours)) => {
+                let text = format!("this node belongs to cluster {ours}, the caller does not: check the addresses");
+                Some(Failure { kind: FailureKind::Refused, text })
+            }
+        },
     }
 }
 

@@ -35,6 +35,10 @@ pub trait Service: Send + Sync + 'static {
     /// A Raft message for this node, from a member of its cluster. Must not block long; may drop it.
     fn message(&self, envelope: Envelope);
 
+    /// The last connection on which the node `from` sent its small Raft messages has ended: its process is gone, most likely.
+    /// Must not block.
+    fn disconnected(&self, from: NodeId);
+
     /// A call from the node `from`. The reply may be sent later, by any thread. Must not block long: other calls of the same
     /// node wait behind.
     fn call(&self, from: Option<NodeId>, call: Call, reply: Reply);

@@ -9,6 +9,7 @@ use super::peer::Peer;
 use super::service::{Identity, NetOptions};
 use super::stream::Streams;
 use parking_lot::{Condvar, Mutex, RwLock};
+use raft::config::MEMBERS_MAX;
 use raft::{ClusterId, Incarnation, NodeId};
 use std::collections::HashMap;
 use std::io;
@@ -55,6 +56,22 @@ impl Shared {
             clock: Clock::default(),
             complaints: Complaints::default(),
         })
+    }
+
+    /// A node of this cluster, perhaps one that the configuration known here does not name yet: a new member must be able
+    /// to answer the leader before it knows who that is. `NetHandle::set_peers` has the last word.
+    pub fn meet(self: &Arc<Self>, id: &NodeId, address: &str) {
+        if address.is_empty() || *id == self.own.node_id || self.peers.read().contains_key(id) {
+            return;
+        }
+        let mut peers = self.peers.write();
+        if self.is_stopping() || peers.contains_key(id) || peers.len() >= MEMBERS_MAX {
+            return;
+        }
+        match Peer::start(self, id.clone(), address.to_owned()) {
+            Ok(peer) => drop(peers.insert(id.clone(), Arc::new(peer))),
+            Err(error) => self.complaints.say(&id.0, &format!("no thread for this peer: {error}")),
+        }
     }
 
     pub fn cluster(&self) -> Option<ClusterId> {

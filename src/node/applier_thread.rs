@@ -4,12 +4,15 @@
 //! It never blocks on anything but its inbox and the disk, and runs nobody else's code but the short completions, which
 //! only hand over.
 
+use super::database::Database;
 use super::handle::{Applied, ApplyDone, NodeError, ReadDone, Shared, SnapshotDone};
 use super::inbox::{Inbox, InboxSender, Quiet};
+use super::raft_peers::ArrivedCopy;
 use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
-use crate::command::Command;
-use crate::db::{Fatal, Item, Writer, counting};
+use super::verify;
+use crate::command::{Action, Command};
+use crate::db::{Fatal, HashSource, Item, Readers, counting};
 use crate::vars;
 use raft::{Entry, EntryKind, LogId};
 use std::sync::Arc;
@@ -23,6 +26,13 @@ pub const APPLIER_INBOX_MAX: usize = 64;
 /// the first of them waits for the last.
 const BATCH_ENTRIES_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A checkpoint that takes so long has kept the disk busy.
+const LONG_CHECKPOINT: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How long reads under way may go on when the database is to be replaced.
+const READERS_GRACE: Duration = Duration::from_secs(1);
 
 /// Log bytes applied since the last durable commit that force the next one, between the timer's looks.
 const UNCOMPACTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -40,6 +50,8 @@ pub enum ApplierInput {
     Readable(Vec<ReadDone>),
     /// The log that was there at start has been handed over.
     CaughtUp,
+    /// Exchange the database for a copy that came from a peer.
+    Install(Box<ArrivedCopy>),
     Snapshot {
         trailing: Option<u64>,
         done: SnapshotDone,
@@ -51,11 +63,13 @@ impl ApplierInput {
     /// Answers an input that was not taken.
     pub fn refuse(self, error: &NodeError) {
         match self {
+            // What is committed will be applied, by the next start.
             ApplierInput::Committed(entries) => {
-                entries.into_iter().filter_map(|c| c.done).for_each(|done| done(Err(error.clone())));
+                entries.into_iter().filter_map(|c| c.done).for_each(|done| done(Err(NodeError::LeadershipLost)));
             }
             ApplierInput::Readable(reads) => reads.into_iter().for_each(|done| done(Err(error.clone()))),
             ApplierInput::Snapshot { done, .. } => done(Err(error.clone())),
+            ApplierInput::Install(copy) => (copy.done)(Err(error.to_string())),
             ApplierInput::CaughtUp | ApplierInput::Stop => {}
         }
     }
@@ -72,7 +86,8 @@ pub struct CompactionPolicy {
 
 /// See the module.
 pub struct ApplierThread {
-    writer: Writer,
+    writer: Database,
+    readers: Arc<Readers>,
     inbox: Inbox<ApplierInput>,
     raft_tx: InboxSender<RaftInput>,
     shared: Arc<Shared>,
@@ -86,14 +101,15 @@ pub struct ApplierThread {
 
 impl ApplierThread {
     pub fn new(
-        writer: Writer,
+        writer: Database,
+        readers: Arc<Readers>,
         inbox: Inbox<ApplierInput>,
         raft_tx: InboxSender<RaftInput>,
         shared: Arc<Shared>,
         policy: CompactionPolicy,
         durable: LogId,
     ) -> Self {
-        ApplierThread { writer, inbox, raft_tx, shared, policy, durable, bytes_since_durable: 0, skip: None }
+        ApplierThread { writer, readers, inbox, raft_tx, shared, policy, durable, bytes_since_durable: 0, skip: None }
     }
 
     /// Lets this entry fail when its turn comes.
@@ -152,6 +168,7 @@ impl ApplierThread {
                     done(Ok(applied));
                 }
             }
+            ApplierInput::Install(copy) => self.install(*copy),
             ApplierInput::CaughtUp => self.shared.caught_up.store(true, Ordering::Release),
             ApplierInput::Snapshot { trailing, done } => {
                 let new = self.writer.applied().id.index > self.durable.index;
@@ -172,16 +189,82 @@ impl ApplierThread {
                 self.skip_entry(batch.remove(0));
                 continue;
             }
-            let take = bounded_prefix(batch, self.skip);
+            let mut take = bounded_prefix(batch, self.skip);
             let mut items = Vec::with_capacity(take);
             let mut waiters = Vec::with_capacity(take);
-            for committed in batch.drain(..take) {
+            for (at, committed) in batch[..take].iter_mut().enumerate() {
                 self.bytes_since_durable += committed.entry.payload.len() as u64;
-                items.push((committed.entry.id, decode(&committed.entry)));
-                waiters.push(committed.done);
+                let item = decode(&committed.entry);
+                let ends_batch = is_check(&item);
+                items.push((committed.entry.id, item));
+                waiters.push(committed.done.take());
+                if ends_batch {
+                    take = at + 1;
+                    break;
+                }
             }
+            batch.drain(..take);
             self.apply_items(&items, waiters);
+            if let Some((id, Item::Command(command))) = items.last() {
+                self.check_copy(*id, &command.action);
+            }
         }
+    }
+
+    /// The divergence check: what is in the database after exactly this entry, and what the majority found there.
+    fn check_copy(&mut self, id: LogId, action: &Action) {
+        match action {
+            Action::Hash => {
+                self.shared.hashes.begin(id.index);
+                let Some(pin) = self.shared.pins.take() else { return self.shared.hashes.end(id.index, None) };
+                match HashSource::pin(self.writer.path()) {
+                    Ok(source) => {
+                        assert_eq!(source.applied(), id, "nobody else writes this database");
+                        verify::hash_in_background(source, pin, Arc::clone(&self.shared));
+                    }
+                    // Without descriptors, for one: this node then has nothing to say in this check.
+                    Err(fatal) => {
+                        self.shared.hashes.end(id.index, None);
+                        log::warn!(target: "store", "the database cannot be hashed at {id}: {fatal}");
+                    }
+                }
+            }
+            Action::Verdict { index, hash } => match self.shared.hashes.get(*index) {
+                Some(own) if own != *hash => {
+                    self.shared.quarantine.begin(&format!("the database differs from the majority's at index {index}"));
+                    // No copy of it must reach another node, and no further hash of it says anything.
+                    self.shared.pins.cancel();
+                    let _ = self.raft_tx.send(RaftInput::Distrust);
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// Takes over a copy of the leader's database. Readers finish first, new ones wait. A failure after the exchange has
+    /// begun stops the process: the next start finds the old database or the new one.
+    fn install(&mut self, copy: ArrivedCopy) {
+        let ArrivedCopy { meta, incoming, done } = copy;
+        let began = Instant::now();
+        self.shared.pins.clear();
+        self.readers.hold(READERS_GRACE);
+        if let Err(fatal) = self.writer.replace_with(incoming) {
+            self.stop(&fatal);
+        }
+        self.readers.reopen();
+        self.shared.pins.allow();
+        let applied = self.writer.applied().id;
+        assert_eq!(applied, meta.last, "the copy is what was offered");
+        self.durable = applied;
+        self.bytes_since_durable = 0;
+        self.shared.hashes.begin_at(applied.index);
+        self.publish(applied);
+        self.shared.quarantine.end();
+        log::info!(target: "store", "took over a copy of the leader's database up to {applied} in {:?}", began.elapsed());
+        vars::store::NUM_RESTORES.add(1);
+        let _ = self.raft_tx.send(RaftInput::CopyInstalled(meta));
+        done(Ok(()));
     }
 
     fn skip_entry(&mut self, committed: Committed) {
@@ -221,8 +304,19 @@ impl ApplierThread {
                 done(Ok(Applied { id: *id, outcome }));
             }
         }
+        let tidying = Instant::now();
         if let Err(fatal) = self.writer.tidy_up() {
             self.stop(&fatal);
+        }
+        self.leave_the_disk_to_others(tidying.elapsed());
+    }
+
+    /// A follower that catches up moves megabytes from the WAL into the database, one checkpoint after the other. The Raft logs
+    /// on the same disk - its own, and those of other nodes of the machine - must get their turn in between: a log that waits
+    /// for long costs a leader its office. Nobody waits for this node's applier as they do for the leader's.
+    fn leave_the_disk_to_others(&self, busy: Duration) {
+        if busy >= LONG_CHECKPOINT && !self.shared.is_leader.load(Ordering::Acquire) {
+            std::thread::sleep(busy.min(PAUSE_MAX));
         }
     }
 
@@ -288,6 +382,11 @@ impl ApplierThread {
         let what = format!("the database {} cannot be kept", self.writer.path().display());
         stop_process(&what, &format!("{fatal}; {}", fatal.advice()))
     }
+}
+
+/// Whether the database must be looked at between this entry and the next, or the entry looks at what was found.
+fn is_check(item: &Item) -> bool {
+    item.ends_batch() || matches!(item, Item::Command(Command { action: Action::Verdict { .. }, .. }))
 }
 
 fn batch_is_full(batch: &[Committed]) -> bool {

@@ -6,19 +6,28 @@
 pub mod applied;
 pub mod applier_thread;
 pub mod clock;
+pub mod database;
 pub mod handle;
 pub mod inbox;
 pub mod maintenance;
+pub mod net_peers;
 pub mod open;
 pub mod outbox;
 pub mod pending;
+pub mod pins;
+mod raft_admin;
+pub mod raft_peers;
 pub mod raft_thread;
+pub mod recover;
 pub mod replay;
+pub mod snapshot_in;
 pub mod spawn;
 #[cfg(test)]
 mod stop_tests;
+pub mod verify;
 pub mod wal_thread;
 
 pub use handle::{ApplyDone, NodeError, NodeHandle};
 pub use maintenance::{Maintenance, MaintenanceOptions};
-pub use open::{Node, NodeOptions};
+pub use open::{Node, NodeOptions, Origin};
+pub use recover::{OpenError, Store, set_aside};

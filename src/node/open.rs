@@ -1,32 +1,33 @@
-//! Start and stop of a node: finds out what the log and the database hold, makes them agree, starts the threads.
-//!
-//! Recovery asks two things only: what the log holds (`raft::wal`) and what the database says that it has applied (one
-//! row, written in the same transaction as the entries). Nothing else decides, so nothing else can contradict them.
+//! Start and stop of a node: its directory, its threads. What log and database hold is found out in `recover`.
 
 use super::applied::AppliedIndex;
 use super::applier_thread::{APPLIER_INBOX_MAX, ApplierThread, CompactionPolicy};
 use super::clock::EntryClock;
-use super::handle::{NodeHandle, Shared};
+use super::database::Database;
+use super::handle::{NodeHandle, Shared, Started};
 use super::inbox::inbox;
+use super::net_peers::{NetPeers, NoPeers};
 use super::outbox::Outbox;
+use super::raft_peers::{PeerNotes, Peers};
 use super::raft_thread::{LogBounds, RAFT_INBOX_MAX, RaftInput, RaftThread};
+use super::recover::{self, OpenError, Store};
 use super::spawn::spawn_critical;
+use super::verify::{Hashes, Quarantine};
 use super::wal_thread::{WAL_INBOX_MAX, WalThread};
 use crate::config::{RaftTiming, SnapshotConfig};
 use crate::coordinator::status::{Member as MemberStatus, RaftStatus};
-use crate::db::{Fatal, ReaderOptions, Readers, Writer, WriterOptions};
+use crate::db::{ReaderOptions, Readers, Writer, WriterOptions};
+use crate::net::{Identity, NetHandle};
 use parking_lot::Mutex;
 use raft::disk::FsDisk;
-use raft::wal::{Wal, WalError, WalOptions};
 use raft::{
-    ClusterId, Config, EntryKind, Incarnation, Index, LogId, Member, Membership, NodeId, Recovered, Replica, Suffrage,
-    Timing,
+    ClusterId, Config, Incarnation, Index, LogId, Member, Membership, NodeId, Recovered, Replica, Suffrage, Timing,
 };
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,9 +35,6 @@ use std::time::Duration;
 pub const WAL_DIR: &str = "raft-wal";
 /// The database, as in rqlite: other processes may open it read-only.
 pub const DATABASE_FILE: &str = "db.sqlite";
-
-/// Log bytes that one read brings into memory while the log is searched at start.
-const SCAN_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
@@ -52,56 +50,33 @@ pub struct NodeOptions {
     pub read_timeout: Duration,
     pub wal_segment_bytes: u64,
     pub apply_timeout: Duration,
+    /// No other node is to be joined: a directory without a cluster becomes one of its own.
+    pub is_alone: bool,
+    /// `-raft-remove-shutdown`.
+    pub retires_when_removed: bool,
     pub timing: RaftTiming,
     pub snapshot: SnapshotConfig,
     /// An entry of the log that is to fail instead of being applied.
     pub skip_entry: Option<Index>,
 }
 
-/// Why a node does not start. Each says what to do.
-#[derive(Debug)]
-pub enum OpenError {
-    Io(io::Error),
-    Wal(WalError),
-    Database(Fatal),
-    /// The log and the database do not belong together, or one of them is missing.
-    Mismatch(String),
+/// Where a node comes from: decided before its log and database are made, because both belong to one cluster for ever.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// It has lived before.
+    Existing,
+    /// It becomes a cluster of its own.
+    Single,
+    /// An existing cluster has taken it in.
+    Joined { cluster: ClusterId },
+    /// It is one of those that form a cluster together.
+    Formed { cluster: ClusterId, membership: Membership },
 }
 
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OpenError::Io(error) => error.fmt(f),
-            OpenError::Wal(error) => error.fmt(f),
-            OpenError::Database(error) => write!(f, "{error}; {}", error.advice()),
-            OpenError::Mismatch(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-impl From<io::Error> for OpenError {
-    fn from(error: io::Error) -> Self {
-        OpenError::Io(error)
-    }
-}
-
-impl From<WalError> for OpenError {
-    fn from(error: WalError) -> Self {
-        OpenError::Wal(error)
-    }
-}
-
-impl From<Fatal> for OpenError {
-    fn from(error: Fatal) -> Self {
-        OpenError::Database(error)
-    }
-}
-
-/// The exclusive right to a data directory.
+/// The exclusive right to a data directory; clones share it.
+#[derive(Clone)]
 pub struct Lock {
-    disk: Arc<FsDisk>,
+    pub(super) disk: Arc<FsDisk>,
 }
 
 /// A running node. Dropping it does not stop it; [`Node::stop`] does.
@@ -120,18 +95,28 @@ impl Node {
         Ok(Lock { disk: Arc::new(FsDisk::open(&data_dir.join(WAL_DIR))?) })
     }
 
-    /// Opens log and database and starts the threads. A new directory becomes a cluster of one.
+    /// Has a node lived in this directory before?
     ///
     /// # Errors
-    /// See [`OpenError`]; nothing was changed then, but for a torn end of the log that was cut off.
-    pub fn open(lock: Lock, options: NodeOptions) -> Result<Node, OpenError> {
-        let path = options.data_dir.join(DATABASE_FILE);
-        let (mut wal, found) = open_wal(lock, &options, path.exists())?;
-        let writer_options = WriterOptions { foreign_keys: options.foreign_keys, cluster: found.cluster_id };
-        let agree = |applied| check_agreement(&found, applied, &options);
-        let writer = Writer::open_if(&path, &writer_options, agree)?;
-        let skip = entry_to_skip(&mut wal, &found, writer.applied().id, options.skip_entry)?;
-        start(wal, found, writer, options, &path, skip)
+    /// The directory cannot be read.
+    pub fn exists(data_dir: &Path) -> io::Result<bool> {
+        if data_dir.join(DATABASE_FILE).exists() {
+            return Ok(true);
+        }
+        for file in std::fs::read_dir(data_dir.join(WAL_DIR))? {
+            if file?.path().extension().is_some_and(|extension| extension == "wal") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Starts the threads of a node on what was found or made.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn start(store: Store, incarnation: Incarnation, net: Option<NetHandle>) -> Result<Node, OpenError> {
+        start(store, incarnation, net)
     }
 
     pub fn handle(&self) -> NodeHandle {
@@ -140,6 +125,8 @@ impl Node {
 
     /// Finishes what is committed, makes the database durable, closes the files.
     pub fn stop(self) {
+        self.handle.shared.stopping.store(true, Ordering::Release);
+        self.handle.shared.pins.cancel();
         let _ = self.handle.raft_tx.send(RaftInput::Stop);
         for thread in self.threads {
             let _ = thread.join();
@@ -162,107 +149,24 @@ fn create_durably(dir: &Path) -> io::Result<()> {
     std::fs::File::open(parent)?.sync_all()
 }
 
-/// A log that was lost while the database stayed must not be made anew: what this node promised would be forgotten.
-fn open_wal(
-    lock: Lock,
-    options: &NodeOptions,
-    database_exists: bool,
-) -> Result<(Wal, raft::wal::Recovered), OpenError> {
-    let fresh_id = (!database_exists).then(random_u128).transpose()?.map(ClusterId);
-    let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes, ..WalOptions::new(None, random_u64()?) };
-    match Wal::open(lock.disk.clone(), &wal_options) {
-        Err(WalError::NoLog) => match fresh_id {
-            Some(cluster_id) => {
-                let wal_options = WalOptions { cluster_id: Some(cluster_id), ..wal_options };
-                Ok(Wal::open(lock.disk, &wal_options)?)
-            }
-            None => Err(OpenError::Mismatch(format!(
-                "there is a database in {} but no raft log in its {WAL_DIR} directory: the log was lost. Restore both \
-                 from a copy, or move both away, start on an empty directory and write the data anew",
-                options.data_dir.display()
-            ))),
-        },
-        other => Ok(other?),
-    }
-}
-
-/// The log must reach from where the database ends, or further back, to where it ends, or further on.
-fn check_agreement(found: &raft::wal::Recovered, applied: LogId, options: &NodeOptions) -> Result<(), OpenError> {
-    let dir = options.data_dir.display();
-    if applied.index < found.first.index {
-        return Err(OpenError::Mismatch(format!(
-            "the database in {dir} holds the log up to {applied}, but the raft log begins only after {}: the database was \
-             replaced by an older one, or lost. Restore the directory from a copy or a backup",
-            found.first
-        )));
-    }
-    if applied.index > found.last.index {
-        return Err(OpenError::Mismatch(format!(
-            "the database in {dir} holds the log up to {applied}, but the raft log ends at {}: acknowledged entries were \
-             lost from the log. Do not start this copy; restore the directory from a copy or a backup",
-            found.last
-        )));
-    }
-    Ok(())
-}
-
-/// The entry that the operator wants to fail: a command in the log that is not applied yet.
-fn entry_to_skip(
-    wal: &mut Wal,
-    found: &raft::wal::Recovered,
-    applied: LogId,
-    wanted: Option<Index>,
-) -> Result<Option<LogId>, OpenError> {
-    let Some(index) = wanted else { return Ok(None) };
-    if index <= applied.index {
-        log::warn!(
-            target: "store",
-            "-skip-entry {index} has no effect: the database holds the log up to {applied}; leave the flag out from now on"
-        );
-        return Ok(None);
-    }
-    if index > found.last.index {
-        let text = format!("-skip-entry {index}: the raft log ends at {}, there is no such entry to skip", found.last);
-        return Err(OpenError::Mismatch(text));
-    }
-    let entry = wal.read(index..index.next(), SCAN_BYTES_MAX)?.pop().expect("the index lies in the log");
-    if entry.kind != EntryKind::Command {
-        let text = format!("-skip-entry {index}: this entry is Raft's own and changes no data, it cannot be skipped");
-        return Err(OpenError::Mismatch(text));
-    }
-    log::warn!(target: "store", "entry {index} will not be applied but fail (-skip-entry)");
-    Ok(Some(entry.id))
-}
-
-fn start(
-    mut wal: Wal,
-    found: raft::wal::Recovered,
-    mut writer: Writer,
-    options: NodeOptions,
-    path: &Path,
-    skip: Option<LogId>,
-) -> Result<Node, OpenError> {
-    if let Some(torn) = &found.torn {
-        log::warn!(
-            target: "raft",
-            "the end of the log was torn by a crash and cut off: {} at byte {}: {}",
-            torn.file, torn.offset, torn.reason
-        );
-    }
-    let applied = writer.applied().id;
-    let recovered = recovered(&mut wal, &found, &writer)?;
-    let replica = replica(&options, recovered)?;
-    let members = members(&replica);
+fn start(store: Store, incarnation: Incarnation, net: Option<NetHandle>) -> Result<Node, OpenError> {
+    let Store { mut wal, found, mut writer, options, origin, skip } = store;
+    let path = options.data_dir.join(DATABASE_FILE);
+    let path = path.as_path();
+    let recovered = recover::recovered(&mut wal, &found, &writer)?;
+    let replica = replica(&options, incarnation, recovered, &origin)?;
+    let members = replica.membership().map_or_else(Vec::new, |(_, m)| member_statuses(m));
     log::info!(
         target: "store",
-        "raft log is {} bytes, first index is {}, last index is {}, database holds index {applied}",
-        wal.segments_bytes(), found.first.index.next(), found.last.index,
+        "raft log is {} bytes, first index is {}, last index is {}, database holds index {}",
+        wal.segments_bytes(), found.first.index.next(), found.last.index, writer.applied().id,
     );
 
     let (raft_tx, raft_rx) = inbox(RAFT_INBOX_MAX);
     let (wal_tx, wal_rx) = inbox(WAL_INBOX_MAX);
     let (applier_tx, applier_rx) = inbox(APPLIER_INBOX_MAX);
-    let shared = Arc::new(shared(&writer, members)?);
+    let shared = Arc::new(shared(&writer, members, &options, found.cluster_id)?);
+    shared.hashes.begin_at(writer.applied().id.index);
     let readers = Arc::new(Readers::open(
         path,
         ReaderOptions {
@@ -281,7 +185,16 @@ fn start(
         last_at_start: found.last.index,
     };
     let clock = EntryClock::new(writer.applied().time_us, random_u64()?);
-    let raft = RaftThread::new(replica, raft_rx, Outbox::new(wal_tx, applier_tx), Arc::clone(&shared), clock, bounds);
+    let peers: Box<dyn Peers> = match net {
+        Some(net) => {
+            net.identify(Identity { cluster: found.cluster_id, incarnation });
+            Box::new(NetPeers::new(net, path.to_owned(), raft_tx.clone(), Arc::clone(&shared)))
+        }
+        None => Box::new(NoPeers),
+    };
+    let notes = PeerNotes::new(peers, options.retires_when_removed);
+    let outbox = Outbox::new(wal_tx, applier_tx);
+    let raft = RaftThread::new(replica, raft_rx, outbox, Arc::clone(&shared), clock, bounds, notes);
     let wal = WalThread { wal, inbox: wal_rx, raft_tx: raft_tx.clone() };
     let policy = CompactionPolicy {
         entries: options.snapshot.entries,
@@ -290,7 +203,16 @@ fn start(
     };
     // Of what the database holds, only that is surely on disk of which the log was once let go.
     let durable = found.first;
-    let mut applier = ApplierThread::new(writer, applier_rx, raft_tx.clone(), Arc::clone(&shared), policy, durable);
+    let writer_options = WriterOptions { foreign_keys: options.foreign_keys, cluster: found.cluster_id };
+    let mut applier = ApplierThread::new(
+        Database::new(writer, writer_options),
+        Arc::clone(&readers),
+        applier_rx,
+        raft_tx.clone(),
+        Arc::clone(&shared),
+        policy,
+        durable,
+    );
     applier.skip(skip);
     let threads = vec![
         spawn_critical("wal", move || wal.run())?,
@@ -301,89 +223,34 @@ fn start(
     Ok(Node { handle, threads })
 }
 
-/// What the replica must know: the log's ends and terms, what is applied, and every membership from there on.
-fn recovered(wal: &mut Wal, found: &raft::wal::Recovered, writer: &Writer) -> Result<Recovered, OpenError> {
-    let applied = writer.applied().id;
-    let mut memberships = Vec::new();
-    let in_force = writer.membership()?;
-    if !in_force.is_empty() {
-        // It stands for everything applied, and what is applied is never taken back.
-        memberships.push((applied.index, decode_membership(&in_force)?));
-    }
-    let mut next = applied.index.next();
-    while next <= found.last.index {
-        let entries = wal.read(next..found.last.index.next(), SCAN_BYTES_MAX)?;
-        for entry in &entries {
-            if entry.kind == EntryKind::Membership {
-                memberships.push((entry.id.index, decode_membership(&entry.payload)?));
-            }
-        }
-        next = entries.last().expect("the log answers for every index that it holds").id.index.next();
-    }
-    Ok(Recovered {
-        hard_state: found.hard_state.clone(),
-        purged_to: found.first,
-        last: found.last,
-        terms: term_starts(wal, found)?,
-        applied,
-        memberships,
-        ..Recovered::default()
-    })
-}
-
-/// The first entry of each term in the log, by bisection: terms never fall along the log.
-fn term_starts(wal: &mut Wal, found: &raft::wal::Recovered) -> Result<Vec<LogId>, OpenError> {
-    let mut starts = Vec::new();
-    let mut from = found.first.index.next();
-    while from <= found.last.index {
-        let start = id_at(wal, from)?;
-        starts.push(start);
-        // The first index of a later term lies in (low, high]; high may be one past the end.
-        let (mut low, mut high) = (from, found.last.index.next());
-        while low.next() < high {
-            let middle = Index(low.0 + (high.0 - low.0) / 2);
-            if id_at(wal, middle)?.term == start.term { low = middle } else { high = middle }
-        }
-        from = high;
-    }
-    Ok(starts)
-}
-
-fn id_at(wal: &mut Wal, index: Index) -> Result<LogId, OpenError> {
-    Ok(wal.id_at(index)?.expect("the index lies in the log"))
-}
-
-fn decode_membership(bytes: &[u8]) -> Result<Membership, OpenError> {
-    Membership::decode(bytes).map_err(|error| OpenError::Mismatch(format!("a membership cannot be read: {error}")))
-}
-
-fn replica(options: &NodeOptions, recovered: Recovered) -> Result<Replica, OpenError> {
+fn replica(
+    options: &NodeOptions,
+    incarnation: Incarnation,
+    recovered: Recovered,
+    origin: &Origin,
+) -> Result<Replica, OpenError> {
     let id = NodeId(options.node_id.as_str().into());
-    let in_force = recovered.memberships.last().map(|(_, m)| m.clone());
-    let incarnation = match in_force.as_ref().and_then(|m| m.get(&id)) {
-        Some(member) => member.incarnation,
-        None => Incarnation(random_u64()?.max(1)),
-    };
-    if let Some(membership) = &in_force
-        && membership.get(&id).is_none()
-    {
-        let names: Vec<_> = membership.members().iter().map(|m| m.id.to_string()).collect();
-        return Err(OpenError::Mismatch(format!(
-            "the directory belongs to the cluster of {}, in which there is no node {id}: start it with the -node-id that \
-             it had before",
-            names.join(", ")
-        )));
-    }
+    let pristine = recovered.memberships.is_empty();
+    let empty = recovered.last == LogId::default();
     let mut config = Config::new(id.clone(), incarnation, random_u64()?);
     config.timing = timing(&options.timing);
     let mismatch = |error: &dyn fmt::Display| OpenError::Mismatch(format!("log and database do not fit: {error}"));
     let mut replica = Replica::new(config, recovered).map_err(|e| mismatch(&e))?;
-    if in_force.is_none() {
-        log::info!(target: "store", "bootstrapping single new node");
-        let member =
-            Member { id, incarnation, suffrage: Suffrage::Voter, address: options.raft_address.as_str().into() };
-        let membership = Membership::new(vec![member]).map_err(|e| mismatch(&e))?;
-        replica.bootstrap(membership).expect("the replica is pristine and the only voter");
+    let founding = match origin {
+        _ if !pristine => None,
+        // The process ended after it had made its log, and before the first entry was in it.
+        Origin::Existing if !(empty && options.is_alone) => None,
+        Origin::Joined { .. } => None,
+        Origin::Single | Origin::Existing => {
+            log::info!(target: "store", "bootstrapping single new node");
+            let address = options.raft_address.as_str().into();
+            let member = Member { id, incarnation, suffrage: Suffrage::Voter, address };
+            Some(Membership::new(vec![member]).map_err(|e| mismatch(&e))?)
+        }
+        Origin::Formed { membership, .. } => Some(membership.clone()),
+    };
+    if let Some(membership) = founding {
+        replica.bootstrap(membership).map_err(|e| mismatch(&format!("{e:?}")))?;
     }
     Ok(replica)
 }
@@ -401,19 +268,26 @@ fn timing(flags: &RaftTiming) -> Timing {
     }
 }
 
-fn members(replica: &Replica) -> Vec<MemberStatus> {
-    let membership = replica.membership();
-    let members = membership.iter().flat_map(|(_, m)| m.members());
+/// The members as others see them.
+pub fn member_statuses(membership: &Membership) -> Vec<MemberStatus> {
+    let members = membership.members().iter();
     members
         .map(|m| MemberStatus {
             id: m.id.to_string(),
             addr: m.address.to_string(),
             voter: m.suffrage == Suffrage::Voter,
+            learner: m.suffrage == Suffrage::Learner,
+            incarnation: m.incarnation,
         })
         .collect()
 }
 
-fn shared(writer: &Writer, members: Vec<MemberStatus>) -> Result<Shared, OpenError> {
+fn shared(
+    writer: &Writer,
+    members: Vec<MemberStatus>,
+    options: &NodeOptions,
+    cluster: ClusterId,
+) -> Result<Shared, OpenError> {
     let applied = writer.applied();
     Ok(Shared {
         applied: AppliedIndex::new(applied.id.index),
@@ -432,17 +306,27 @@ fn shared(writer: &Writer, members: Vec<MemberStatus>) -> Result<Shared, OpenErr
         is_leader: AtomicBool::new(false),
         raft: Mutex::new(RaftStatus { state: "Follower", voter: true, ..RaftStatus::default() }),
         members: Mutex::new(members),
+        configuration: Mutex::default(),
         leader: Mutex::new(None),
+        peers: Mutex::default(),
+        leader_heard_ms: AtomicU64::new(0),
+        started: Started::default(),
+        cluster,
+        hashes: Hashes::default(),
+        quarantine: Quarantine::open(&options.data_dir),
+        verify_wanted: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
+        pins: Arc::default(),
         pragmas_rw: writer.pragmas()?,
     })
 }
 
-fn random_u64() -> io::Result<u64> {
+pub(super) fn random_u64() -> io::Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn random_u128() -> io::Result<u128> {
+pub(super) fn random_u128() -> io::Result<u128> {
     Ok(u128::from(random_u64()?) << 64 | u128::from(random_u64()?))
 }

@@ -5,14 +5,19 @@
 
 use super::applier_thread::{ApplierInput, Committed};
 use super::clock::EntryClock;
-use super::handle::{ApplyDone, NodeError, ReadDone, Shared, SnapshotDone};
+use super::handle::{AdminError, ApplyDone, ChangeDone, NodeError, ReadDone, Shared, SnapshotDone, TransferDone};
 use super::inbox::{Inbox, Quiet};
 use super::outbox::Outbox;
 use super::pending::Pending;
+use super::raft_admin::Transferring;
+use super::raft_peers::{ArrivedCopy, PeerNotes};
 use super::replay::Replay;
 use super::wal_thread::WalInput;
 use crate::command::codec;
-use raft::{Effects, Entry, Index, LogId, ProposeError, ReadToken, Replica, RoleChange, RoleKind, Suffrage};
+use raft::{
+    Change, Effects, Entry, Envelope, Index, LogId, NodeId, ProposeError, ReadToken, Replica, RoleChange, RoleKind,
+    SnapshotMeta, Suffrage,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -29,6 +34,9 @@ const ROUND_INPUTS_MAX: usize = 1024;
 /// connection, so this is far beyond what a node ever sees.
 const HELD_MAX: usize = 16_384;
 
+/// How long a leader that lost its office waits to learn what became of the entries it had proposed.
+const OUTCOME_WAIT: Duration = Duration::from_secs(3);
+
 /// The longest sleep when the replica has no deadline of its own soon.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -39,7 +47,21 @@ pub enum RaftInput {
     },
     ReadIndex {
         done: ReadDone,
+        /// The copy to be read is this node's own: `done` waits until it has applied the index.
+        here: bool,
     },
+    ChangeMembership {
+        change: Change,
+        done: ChangeDone,
+    },
+    Transfer {
+        target: Option<NodeId>,
+        done: TransferDone,
+    },
+    /// From a peer.
+    Message(Envelope),
+    /// From the network: a peer's connection has ended.
+    LostContact(NodeId),
     Snapshot {
         trailing: Option<u64>,
         done: SnapshotDone,
@@ -52,6 +74,11 @@ pub enum RaftInput {
     },
     /// From the WAL thread: entries that were asked for.
     Entries(Vec<Entry>),
+    /// From the WAL thread: entries for a peer that is behind.
+    PeerEntries {
+        peer: NodeId,
+        entries: Vec<Entry>,
+    },
     /// From the WAL thread: the log now starts after this entry.
     Purged {
         purged_to: LogId,
@@ -64,6 +91,24 @@ pub enum RaftInput {
     },
     /// From the applier: something was applied, and this thread waits for room.
     Applied,
+    /// From a peer: it needs a copy of the database, whatever the log could give it.
+    CopyWanted(NodeId),
+    /// From a copy's thread: what it contains.
+    CopyBegun {
+        peer: NodeId,
+        last: LogId,
+    },
+    /// From a copy's thread, the last word: the peer has taken it over, or why not.
+    CopyEnded {
+        peer: NodeId,
+        sent: Result<LogId, String>,
+    },
+    /// From a peer: a copy of its database.
+    CopyArrived(Box<ArrivedCopy>),
+    /// From the applier: the database is that copy now.
+    CopyInstalled(SnapshotMeta),
+    /// From the applier: the database differs from the others'.
+    Distrust,
     Stop,
 }
 
@@ -72,8 +117,11 @@ impl RaftInput {
     pub fn refuse(self, error: NodeError) {
         match self {
             RaftInput::Propose { done, .. } => done(Err(error)),
-            RaftInput::ReadIndex { done } => done(Err(error)),
+            RaftInput::ReadIndex { done, .. } => done(Err(error)),
+            RaftInput::ChangeMembership { done, .. } => done(Err(AdminError::Failed(error.to_string()))),
+            RaftInput::Transfer { done, .. } => done(Err(AdminError::Failed(error.to_string()))),
             RaftInput::Snapshot { done, .. } => done(Err(error)),
+            RaftInput::CopyArrived(copy) => (copy.done)(Err(error.to_string())),
             _ => {}
         }
     }
@@ -91,19 +139,29 @@ pub struct LogBounds {
     pub last_at_start: Index,
 }
 
+/// A read that waits for its index.
+struct WaitingRead {
+    token: ReadToken,
+    done: ReadDone,
+    /// It is this node's copy that will be read.
+    here: bool,
+}
+
 /// See the module.
 pub struct RaftThread {
-    replica: Replica,
+    pub(super) replica: Replica,
     inbox: Inbox<RaftInput>,
-    outbox: Outbox,
-    shared: Arc<Shared>,
+    pub(super) outbox: Outbox,
+    pub(super) shared: Arc<Shared>,
     clock: EntryClock,
-    log: LogBounds,
+    pub(super) log: LogBounds,
     started: Instant,
     /// Who waits.
-    pending: Pending,
+    pub(super) pending: Pending,
+    pub(super) transferring: Option<Transferring>,
+    pub(super) notes: PeerNotes,
     held: VecDeque<(Vec<u8>, ApplyDone)>,
-    reads: VecDeque<(ReadToken, ReadDone)>,
+    reads: VecDeque<WaitingRead>,
     /// Reads that may run once this index is applied, while it is not even handed over; indexes never fall.
     readable: VecDeque<(Index, ReadDone)>,
     read_token_last: u64,
@@ -123,16 +181,19 @@ impl RaftThread {
         shared: Arc<Shared>,
         clock: EntryClock,
         log: LogBounds,
+        notes: PeerNotes,
     ) -> Self {
         RaftThread {
             replica,
             inbox,
             outbox,
-            shared,
             clock,
             log,
-            started: Instant::now(),
+            started: shared.started.0,
+            shared,
             pending: Pending::default(),
+            transferring: None,
+            notes,
             held: VecDeque::new(),
             reads: VecDeque::new(),
             readable: VecDeque::new(),
@@ -146,6 +207,11 @@ impl RaftThread {
 
     pub fn run(mut self) {
         self.replica.tick(0);
+        if self.shared.quarantine.is_on() {
+            self.shared.pins.cancel();
+            self.replica.distrust_state_machine();
+        }
+        self.meet_peers();
         self.carry_out();
         loop {
             let first = match self.inbox.recv_deadline(Instant::now() + self.sleep()) {
@@ -166,13 +232,21 @@ impl RaftThread {
                     next = self.inbox.try_recv();
                 }
             }
-            self.replica.applied(self.shared.applied.get());
+            self.tell_applied();
             self.propose_held();
             self.carry_out();
             self.ask_for_applied();
+            self.pending.expire(Instant::now());
+            self.look_at_contacts();
             // While the disk works, proposals gather: they share the next sync, and this thread sleeps on.
             self.inbox.set_busy(&self.shared.syncing, self.append_last > self.durable_last);
         }
+    }
+
+    /// A copy that was just taken over is beyond what was handed over, until the replica hears of it.
+    fn tell_applied(&mut self) {
+        let applied = self.shared.applied.get().min(self.replica.handed_over());
+        self.replica.applied(applied);
     }
 
     /// Something waits until more is applied: the applier then tells, and otherwise spares this thread the wake-up.
@@ -185,13 +259,13 @@ impl RaftThread {
         fence(Ordering::SeqCst);
         // What was applied before the flag was seen is looked at here, or nobody would.
         if waits && self.shared.applied.get() > self.replica.applied_index() {
-            self.replica.applied(self.shared.applied.get());
+            self.tell_applied();
             self.propose_held();
             self.carry_out();
         }
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
 
@@ -203,7 +277,11 @@ impl RaftThread {
     fn take(&mut self, input: RaftInput) {
         match input {
             RaftInput::Propose { payload, done } => self.propose(payload, done),
-            RaftInput::ReadIndex { done } => self.read_index(done),
+            RaftInput::ReadIndex { done, here } => self.read_index(done, here),
+            RaftInput::ChangeMembership { change, done } => self.change_membership(change, done),
+            RaftInput::Transfer { target, done } => self.transfer(target, done),
+            RaftInput::Message(envelope) => self.message(envelope),
+            RaftInput::LostContact(peer) => self.replica.lost_contact(&peer),
             RaftInput::Snapshot { trailing, done } => self.send_applier(ApplierInput::Snapshot { trailing, done }),
             RaftInput::Durable { seq, last, log_bytes } => {
                 self.log.bytes = log_bytes;
@@ -211,6 +289,7 @@ impl RaftThread {
                 self.replica.durable(seq, last);
             }
             RaftInput::Entries(entries) => self.replay.took(entries, &mut self.outbox),
+            RaftInput::PeerEntries { peer, entries } => self.peer_entries(&peer, entries),
             RaftInput::Purged { purged_to, log_bytes } => {
                 self.log.bytes = log_bytes;
                 self.log.purged_to = purged_to;
@@ -218,6 +297,12 @@ impl RaftThread {
             }
             RaftInput::DatabaseDurable { durable, trailing } => self.database_durable(durable, trailing),
             RaftInput::Applied => {}
+            RaftInput::CopyWanted(peer) => self.want_copy(peer),
+            RaftInput::CopyBegun { peer, last } => self.copy_begun(peer, last),
+            RaftInput::CopyEnded { peer, sent } => self.copy_ended(peer, sent),
+            RaftInput::CopyArrived(copy) => self.copy_arrived(*copy),
+            RaftInput::CopyInstalled(meta) => self.copy_installed(meta),
+            RaftInput::Distrust => self.replica.distrust_state_machine(),
             RaftInput::Stop => unreachable!("handled by the loop"),
         }
     }
@@ -264,20 +349,21 @@ impl RaftThread {
 
     // ---- reads
 
-    fn read_index(&mut self, done: ReadDone) {
+    fn read_index(&mut self, done: ReadDone, here: bool) {
         self.read_token_last += 1;
         let token = ReadToken(self.read_token_last);
         match self.replica.read_index(token) {
-            Ok(()) => self.reads.push_back((token, done)),
+            Ok(()) => self.reads.push_back(WaitingRead { token, done, here }),
             Err(raft::ReadError::NotLeader { .. }) => done(Err(NodeError::NotLeader)),
             Err(raft::ReadError::Busy) => done(Err(NodeError::EnqueueTimeout)),
         }
     }
 
     /// Takes the waiting read of this token. Tokens come back nearly in order.
-    fn take_read(&mut self, token: ReadToken) -> ReadDone {
-        let at = self.reads.iter().position(|(t, _)| *t == token).expect("the replica answers only what was asked");
-        self.reads.remove(at).expect("just found").1
+    fn take_read(&mut self, token: ReadToken) -> WaitingRead {
+        let at =
+            self.reads.iter().position(|read| read.token == token).expect("the replica answers only what was asked");
+        self.reads.remove(at).expect("just found")
     }
 
     // ---- what the replica asks for
@@ -289,14 +375,20 @@ impl RaftThread {
             self.outbox.send_wal(WalInput::Append(append));
         }
         if let Some(range) = effects.committed_in_log {
+            self.pending.pass(range.last);
             self.replay.read_back(range);
         }
         self.hand_over(std::mem::take(&mut effects.committed));
         self.let_read(&mut effects);
+        self.serve_peers(&mut effects);
         if let Some(change) = effects.role.take() {
             self.role_changed(&change);
         }
+        if let Some(target) = effects.transfer_failed.take() {
+            self.transfer_failed(&target);
+        }
         self.check_caught_up();
+        self.check_retired();
         self.replay.go_on(self.replica.applied_index(), &mut self.outbox);
         self.outbox.flush();
         self.publish();
@@ -318,8 +410,11 @@ impl RaftThread {
     /// A read runs behind everything that the applier was given up to its index.
     fn let_read(&mut self, effects: &mut Effects) {
         for (token, index) in &effects.readable {
-            let done = self.take_read(*token);
-            self.readable.push_back((*index, done));
+            let read = self.take_read(*token);
+            match read.here {
+                true => self.readable.push_back((*index, read.done)),
+                false => (read.done)(Ok(*index)),
+            }
         }
         let handed = self.replica.handed_over();
         let ready = self.readable.iter().take_while(|(index, _)| *index <= handed).count();
@@ -328,7 +423,7 @@ impl RaftThread {
             self.send_applier(ApplierInput::Readable(reads));
         }
         for token in &effects.failed_reads {
-            self.take_read(*token)(Err(NodeError::NotLeader));
+            (self.take_read(*token).done)(Err(NodeError::NotLeader));
         }
     }
 
@@ -337,15 +432,17 @@ impl RaftThread {
         if leads {
             let id = self.replica.id();
             log::info!(target: "store", "this node (ID={id}, addr={}) is now Leader", self.address_of(id));
-        } else {
-            self.pending.fail_all(&NodeError::LeadershipLost);
+        } else if self.shared.is_leader.load(Ordering::Acquire) {
+            // The next leader may yet commit them; for a while that is worth waiting for.
+            self.pending.give_until(Instant::now() + OUTCOME_WAIT);
         }
+        self.settle_transfer(change);
         let leader = change.leader.as_ref().map(|id| (id.0.to_string(), self.address_of(id)));
-        *self.shared.leader.lock() = leader;
+        *self.shared.leader.lock() = leader.filter(|(_, address)| !address.is_empty());
         self.shared.is_leader.store(leads, Ordering::Release);
     }
 
-    fn address_of(&self, id: &raft::NodeId) -> String {
+    pub(super) fn address_of(&self, id: &raft::NodeId) -> String {
         let membership = self.replica.membership();
         let member = membership.and_then(|(_, m)| m.get(id));
         member.map_or_else(String::new, |m| m.address.to_string())
@@ -353,28 +450,46 @@ impl RaftThread {
 
     // ---- the way to the applier
 
-    fn send_applier(&mut self, input: ApplierInput) {
+    pub(super) fn send_applier(&mut self, input: ApplierInput) {
         self.replay.send(input, &mut self.outbox);
     }
 
     /// The log known at start is with the applier: what it answers from then on is no longer the past.
     fn check_caught_up(&mut self) {
-        if !self.caught_up && self.replica.is_leader() && self.replica.commit() > self.log.last_at_start {
+        if self.caught_up {
+            return;
+        }
+        // Another leader may have cut off what was never committed.
+        let goal = self.log.last_at_start.min(self.replica.last().index);
+        let settled = match self.replica.is_leader() {
+            true => self.replica.commit() > self.log.last_at_start,
+            false => self.replica.leader().is_some() && self.replica.commit() >= goal && self.takes_part(),
+        };
+        if settled && self.replica.handed_over() >= goal {
             self.caught_up = true;
             self.send_applier(ApplierInput::CaughtUp);
         }
+    }
+
+    /// A member that is not just being brought up to date.
+    fn takes_part(&self) -> bool {
+        let membership = self.replica.membership();
+        membership.and_then(|(_, m)| m.get(self.replica.id())).is_some_and(|m| m.suffrage != Suffrage::Learner)
     }
 
     // ---- compaction
 
     fn database_durable(&mut self, durable: LogId, trailing: Option<u64>) {
         self.log.database_durable = durable;
+        // The replica must know that it is applied before the log thread can have dropped it.
+        self.tell_applied();
         // Nobody else needs the tail while this node is alone: who joins later gets the database.
         let alone = self.replica.membership().is_none_or(|(_, m)| m.members().len() <= 1);
         let keep = trailing.unwrap_or(if alone { 0 } else { self.log.trailing_entries });
-        let target = Index(durable.index.0.saturating_sub(keep));
-        if target > self.log.purged_to.index {
-            self.outbox.send_wal(WalInput::Purge(target));
+        let needless = self.log_needed_from().unwrap_or(durable.index).min(durable.index);
+        let kept_from = Index(durable.index.0.saturating_sub(keep)).min(needless);
+        if needless > self.log.purged_to.index {
+            self.outbox.send_wal(WalInput::Purge { kept_from, needless });
         }
     }
 
@@ -383,7 +498,7 @@ impl RaftThread {
     fn publish(&self) {
         let replica = &self.replica;
         let mut status = self.shared.raft.lock();
-        status.state = role_name(replica.role());
+        status.state = if self.notes.is_retired { "Shutdown" } else { role_name(replica.role()) };
         status.term = replica.term().0;
         let last = replica.last();
         status.last_log_index = last.index.0;
@@ -402,11 +517,15 @@ impl RaftThread {
     }
 
     fn stop(mut self) {
-        self.pending.fail_all(&NodeError::Stopped);
+        // Others may have these entries, and will apply them.
+        self.pending.fail_all(&NodeError::LeadershipLost);
         for (_, done) in self.held.drain(..) {
             done(Err(NodeError::Stopped));
         }
-        let waiting = self.reads.drain(..).map(|(_, done)| done);
+        if let Some(waiting) = self.transferring.take() {
+            (waiting.done)(Err(AdminError::Unknown));
+        }
+        let waiting = self.reads.drain(..).map(|read| read.done);
         for done in waiting.chain(self.readable.drain(..).map(|(_, done)| done)) {
             done(Err(NodeError::Stopped));
         }

@@ -4,7 +4,9 @@ use super::applier_thread::{ApplierInput, Committed};
 use super::clock::EntryClock;
 use super::handle::{NodeError, Shared};
 use super::inbox::inbox;
+use super::net_peers::NoPeers;
 use super::outbox::Outbox;
+use super::raft_peers::PeerNotes;
 use super::raft_thread::{LogBounds, RaftInput, RaftThread};
 use super::wal_thread::WalInput;
 use crossbeam_channel::bounded;
@@ -46,12 +48,20 @@ fn a_stop_with_full_inboxes_ends_and_answers_everybody() {
         let done = Box::new(move |applied: Result<_, NodeError>| answer_tx.send(applied.map(|_| ())).unwrap());
         raft_tx.send(RaftInput::Propose { payload: vec![0; 64], done }).unwrap();
     }
-    wal_tx.send(WalInput::Purge(Index(0))).unwrap();
+    wal_tx.send(WalInput::Purge { kept_from: Index(0), needless: Index(0) }).unwrap();
     applier_tx.send(ApplierInput::Committed(Vec::<Committed>::new())).unwrap();
 
     let shared = Arc::new(Shared::default());
     let outbox = Outbox::new(wal_tx, applier_tx);
-    let raft = RaftThread::new(replica(), raft_rx, outbox, shared, EntryClock::new(0, 0), bounds());
+    let raft = RaftThread::new(
+        replica(),
+        raft_rx,
+        outbox,
+        shared,
+        EntryClock::new(0, 0),
+        bounds(),
+        PeerNotes::new(Box::new(NoPeers), false),
+    );
     let (ended_tx, ended_rx) = bounded(3);
     let raft_ended = ended_tx.clone();
     thread::spawn(move || {

@@ -7,8 +7,8 @@
 use super::inbox::{Inbox, InboxSender, Quiet};
 use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
-use raft::wal::{Batch, Wal};
-use raft::{Append, Index, LogId, LogRange};
+use raft::wal::{Batch, Wal, WalError};
+use raft::{Append, Index, LogId, LogRange, LogRead};
 use std::time::{Duration, Instant};
 
 /// Appends that wait for one sync at most. More than the raft thread can produce while a sync runs: it sends one for
@@ -18,6 +18,10 @@ pub const WAL_INBOX_MAX: usize = 256;
 /// How much of the log one read brings into memory, in bytes of payload.
 pub const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// The log takes no more than this on disk, but for what the database does not hold durably yet: a follower that is further
+/// behind gets a copy of the database, which is quicker, and nobody keeps two copies of everything.
+const LOG_BYTES_KEPT: u64 = 64 * 1024 * 1024;
+
 /// After this long without an input the log is idle.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
@@ -26,8 +30,11 @@ pub enum WalInput {
     Append(Append),
     /// Read entries from the first on; answered by `RaftInput::Entries` with one or more of them.
     Read(LogRange),
-    /// Whole segments up to this index may go.
-    Purge(Index),
+    /// The same for a peer; answered by `RaftInput::PeerEntries`.
+    ReadForPeer(LogRead),
+    /// Whole segments up to `kept_from` may go; those up to `needless` also, as far as the log takes more than
+    /// `LOG_BYTES_KEPT`.
+    Purge { kept_from: Index, needless: Index },
     /// Finish what came before, then end.
     Stop,
 }
@@ -64,7 +71,8 @@ impl WalThread {
                         self.append(&append);
                     }
                     WalInput::Read(range) => self.read(range),
-                    WalInput::Purge(index) => self.purge(index),
+                    WalInput::ReadForPeer(read) => self.read_for_peer(read),
+                    WalInput::Purge { kept_from, needless } => self.purge(kept_from, needless),
                     WalInput::Stop => {
                         stop = true;
                         break;
@@ -92,15 +100,19 @@ impl WalThread {
     }
 
     fn append(&mut self, append: &Append) {
-        assert!(append.reset_to.is_none(), "a single node installs no snapshot");
-        let batch = Batch {
-            truncate_after: append.truncate_after,
-            entries: &append.entries,
-            hard_state: append.hard_state.as_ref(),
-        };
-        if let Err(error) = self.wal.append(&batch) {
+        if let Err(error) = self.try_append(append) {
             stop_process("the raft log cannot be written", &error);
         }
+    }
+
+    fn try_append(&mut self, append: &Append) -> Result<(), WalError> {
+        let mut hard_state = append.hard_state.as_ref();
+        if let Some(base) = append.reset_to {
+            // Term and vote first: a log must never hold an entry of a term that the hard state has not reached.
+            self.wal.append(&Batch { truncate_after: None, entries: &[], hard_state: hard_state.take() })?;
+            self.wal.reset_to(base)?;
+        }
+        self.wal.append(&Batch { truncate_after: append.truncate_after, entries: &append.entries, hard_state })
     }
 
     fn sync(&mut self, seq: u64, last: LogId) {
@@ -118,8 +130,21 @@ impl WalThread {
         }
     }
 
-    fn purge(&mut self, index: Index) {
-        if let Err(error) = self.wal.purge_to(index) {
+    fn read_for_peer(&mut self, read: LogRead) {
+        // What was dropped meanwhile cannot be read any more: no entries say so.
+        let entries = match read.range.first > self.wal.first().index {
+            true => self.wal.read(read.range.first..read.range.last.next(), read.bytes_max.min(READ_BYTES_MAX)),
+            false => Ok(Vec::new()),
+        };
+        match entries {
+            Ok(entries) => self.report(RaftInput::PeerEntries { peer: read.peer, entries }),
+            Err(error) => stop_process("the raft log cannot be read", &error),
+        }
+    }
+
+    fn purge(&mut self, kept_from: Index, needless: Index) {
+        let purged = self.wal.purge_to(kept_from).and_then(|()| self.wal.purge_beyond(LOG_BYTES_KEPT, needless));
+        if let Err(error) = purged {
             stop_process("old raft log segments cannot be dropped", &error);
         }
         self.report(RaftInput::Purged { purged_to: self.wal.first(), log_bytes: self.wal.segments_bytes() });

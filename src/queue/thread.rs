@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 /// Between two tries of a batch that failed for a reason that may pass.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long one try of a batch may take, wherever the leader is, and also when it changes meanwhile. A try has one request
+/// id: what may have reached a log can only be sent again within it, and is lost at its end. So it must outlast any outage.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(3600);
+
 /// How long a stopping node tries to write what is queued.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -159,7 +163,8 @@ impl QueueThread {
             // There is one batch under way and room for its answer: this never blocks.
             let _ = answer_tx.send(answer);
         });
-        self.coordinator.execute(request, &ReadOptions::default(), done);
+        let options = ReadOptions { timeout: WRITE_TIME_MAX, once: true, ..ReadOptions::default() };
+        self.coordinator.execute(request, &options, done);
     }
 
     fn settle(&mut self, answer: Result<Written, Error>) {

@@ -2,8 +2,12 @@
 
 use ferrolite::command::{Column, Request, ResultSink, Statement, StatementResult, ValueRef};
 use ferrolite::config::{Config, Launch};
+use ferrolite::coordinator::peers::{LeaderDone, NodeDone, NodeReport, NodesDone};
 use ferrolite::coordinator::status::{Member, RaftStatus, StoreStatus};
-use ferrolite::coordinator::{Error, Level, PermitDone, QueueDone, ReadOptions, ReadPermit, WriteDone, Written};
+use ferrolite::coordinator::{
+    AdminDone, AdminOptions, Error, Level, PermitDone, QueueDone, ReadOptions, ReadPermit, VerifyDone, WriteDone,
+    Written,
+};
 use ferrolite::db::DbStatus;
 use ferrolite::http::Front;
 use ferrolite::http::backend::Backend;
@@ -176,13 +180,27 @@ impl Fake {
         }
     }
 
+    fn report(&self) -> NodeReport {
+        NodeReport {
+            id: self.node_id.clone(),
+            api_addr: "http://localhost:4001".to_owned(),
+            addr: "localhost:4002".to_owned(),
+            version: "v10".to_owned(),
+            voter: true,
+            reachable: true,
+            leader: self.leader().is_some(),
+            time: Duration::from_millis(1),
+            error: String::new(),
+        }
+    }
+
     fn write(&self, request: &Request, done: WriteDone) {
         let outcome = match Fake::error(request) {
             Some(error) => Err(error),
             None => {
                 let result = StatementResult::Write { last_insert_id: 7, rows_affected: 1, time: 0.5 };
                 let results = vec![result; request.statements.len()];
-                Ok(Written { results, raft_index: raft::Index(42) })
+                Ok(Written { results, raft_index: raft::Index(42), served_by: None })
             }
         };
         if self.holds.load(Ordering::SeqCst) {
@@ -212,7 +230,7 @@ impl Backend for Fake {
     fn permit_read(&self, options: &ReadOptions, done: PermitDone) {
         self.note("permit_read", None, Some(options));
         let raft_index = (options.level == Level::Strong).then_some(raft::Index(43));
-        done(Ok(ReadPermit { raft_index }));
+        done(Ok(ReadPermit { raft_index, served_by: None }));
     }
 
     fn read(
@@ -242,6 +260,10 @@ impl Backend for Fake {
         done(Ok(1001));
     }
 
+    fn verify(&self, _timeout: Duration, done: VerifyDone) {
+        done(self.leader().map(|_| "{\"equal\":true}".to_owned()).ok_or(Error::LeaderNotFound));
+    }
+
     fn queue_sequence(&self) -> u64 {
         1_790_000_000_000_154_139
     }
@@ -254,7 +276,8 @@ impl Backend for Fake {
         if !self.is_open.load(Ordering::SeqCst) {
             return None;
         }
-        let member = Member { id: self.node_id.clone(), addr: "localhost:4002".to_owned(), voter: true };
+        let member =
+            Member { id: self.node_id.clone(), addr: "localhost:4002".to_owned(), voter: true, ..Member::default() };
         Some(StoreStatus {
             dir: "/data".into(),
             dir_bytes: 1_200_000,
@@ -294,21 +317,57 @@ impl Backend for Fake {
         has_leader.then(|| (self.node_id.clone(), "localhost:4002".to_owned()))
     }
 
-    fn step_down(&self, target: Option<&str>, wait: bool) -> Result<(), Error> {
-        match target {
+    fn nodes(&self, nonvoters: bool, _timeout: Duration, done: NodesDone) {
+        if !self.is_open.load(Ordering::SeqCst) {
+            return done(Err(Error::StoreNotOpen));
+        }
+        let mut reports = vec![self.report()];
+        if nonvoters {
+            let error = "timeout waiting for node to respond".to_owned();
+            let (id, addr) = ("reader".to_owned(), "h:1".to_owned());
+            reports.push(NodeReport { id, addr, error, ..NodeReport::default() });
+        }
+        done(Ok(reports));
+    }
+
+    fn leader_report(&self, _timeout: Duration, done: NodeDone) {
+        done(self.leader().map(|_| self.report()).ok_or(Error::LeaderNotFound));
+    }
+
+    fn leader_commit(&self, timeout: Duration, done: LeaderDone) {
+        done(match self.leader() {
+            // A time so short stands for a leader that does not answer.
+            Some(_) if timeout.is_zero() => Err(Error::Request("connection refused".to_owned())),
+            Some(_) => Ok(raft::Index(3)),
+            None => Err(Error::LeaderNotFound),
+        });
+    }
+
+    fn step_down(&self, target: Option<&str>, wait: bool, options: &AdminOptions, done: AdminDone) {
+        done(match target {
             Some(id) if id == self.node_id => Err(Error::AlreadyLeader),
+            Some("elsewhere") if options.redirect => {
+                Err(Error::Redirect { leader_url: "http://other:4001".to_owned() })
+            }
+            Some("elsewhere") => Ok(Some("other:4002".to_owned())),
             Some(_) => Err(Error::NodeNotFound),
             None if wait => Err(Error::NotEnoughNodes),
-            None => Ok(()),
-        }
+            None => Ok(None),
+        });
     }
 
-    fn remove_node(&self, _id: &str, _timeout: Duration) -> Result<(), Error> {
-        Ok(())
+    fn remove_node(&self, id: &str, options: &AdminOptions, done: AdminDone) {
+        done(match id {
+            "elsewhere" if options.redirect => Err(Error::Redirect { leader_url: "http://other:4001".to_owned() }),
+            "elsewhere" => Ok(Some("other:4002".to_owned())),
+            "last" => Err(Error::Request("need at least one voter in configuration: {[]}".to_owned())),
+            _ => Ok(None),
+        });
     }
 
-    fn wait_synced(&self, _timeout: Duration) -> Result<(), Error> {
-        Ok(())
+    fn wait_synced(&self, index: raft::Index, timeout: Duration, done: Box<dyn FnOnce(Result<(), Error>) + Send>) {
+        let late = timeout < Duration::from_secs(1);
+        done(if late { Err(Error::FsmTimeout { index: index.0 }) } else { Ok(()) });
     }
 
     fn is_ready(&self) -> bool {

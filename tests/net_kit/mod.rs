@@ -41,6 +41,8 @@ pub struct Seen {
 }
 
 impl Service for Seen {
+    fn disconnected(&self, _from: NodeId) {}
+
     fn message(&self, envelope: Envelope) {
         if let Message::Append { entries, .. } = &envelope.message {
             let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();

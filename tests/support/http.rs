@@ -33,7 +33,7 @@ impl Reply {
             .unwrap_or_else(|e| panic!("status {}, body is not JSON ({e}): {:.300}", self.status, self.text()))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 }

@@ -40,6 +40,7 @@ pub(super) enum Input {
     Change(Change),
     Transfer(Option<NodeId>),
     Campaign,
+    LostContact(NodeId),
 }
 
 /// Whether the data of a node can be trusted.
@@ -270,6 +271,7 @@ impl World {
                 self.nodes[at].process.as_mut().expect("it lives").log.heard(seq);
             }
             Input::LogRead { peer, entries } => self.replica_mut(at).log_read(&peer, entries),
+            Input::LostContact(peer) => self.replica_mut(at).lost_contact(&peer),
             Input::Purged(to) => self.replica_mut(at).purged(to),
             Input::Applied(index) => self.replica_mut(at).applied(index),
             Input::Installed(meta) => self.replica_mut(at).snapshot_installed(meta),
@@ -414,7 +416,8 @@ impl World {
         }
         for envelope in effects.messages {
             let node = &self.nodes[at];
-            promises::check(&envelope, &node.shadow, node.machine.state.applied);
+            let now = node.process.as_ref().map_or(crate::Term(0), |process| process.replica.term());
+            promises::check(&envelope, &node.shadow, node.machine.state.applied, now);
             self.checks.election.sent(&envelope);
             let to = self.index_of(&envelope.to);
             let commit =

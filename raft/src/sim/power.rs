@@ -83,8 +83,17 @@ impl World {
     /// The process dies; the operating system and its caches live on.
     pub(super) fn kill(&mut self, at: usize) {
         self.flush_some(at);
+        let gone = self.nodes[at].process.as_ref().map(|process| process.replica.id().clone());
         self.end(at);
         self.nodes[at].disk.kill_process();
+        // Its connections end with it, which the others notice.
+        if let Some(gone) = gone {
+            for other in (0..self.nodes.len()).filter(|other| *other != at) {
+                if self.nodes[other].process.is_some() && self.chance.below(4) > 0 {
+                    self.input(other, Input::LostContact(gone.clone()));
+                }
+            }
+        }
     }
 
     /// The machine loses its power: of what was not synced, anything may be lost.

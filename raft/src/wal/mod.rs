@@ -310,14 +310,31 @@ impl Wal {
     pub fn purge_to(&mut self, index: Index) -> Result<(), WalError> {
         self.check_failed()?;
         let beyond = if mutant!("log_purged_too_far") { 40 } else { 0 };
-        while self.segments.len() > 1 && self.state.last_within(self.segments[0].seq).index.0 <= index.0 + beyond {
-            let oldest = self.segments.pop_front().expect("there are several");
-            self.state.drop_segments_to(oldest.seq);
-            self.forget_reader(oldest.seq);
-            let result = self.pool.retire(oldest.seq, oldest.len_bytes);
-            self.latch(result)?;
+        while self.oldest_ends_by(Index(index.0 + beyond)) {
+            self.drop_oldest()?;
         }
         Ok(())
+    }
+
+    /// The same, but only while the log takes more than `bytes_max` on disk.
+    pub fn purge_beyond(&mut self, bytes_max: u64, index: Index) -> Result<(), WalError> {
+        self.check_failed()?;
+        while self.segments_bytes() > bytes_max && self.oldest_ends_by(index) {
+            self.drop_oldest()?;
+        }
+        Ok(())
+    }
+
+    fn oldest_ends_by(&self, index: Index) -> bool {
+        self.segments.len() > 1 && self.state.last_within(self.segments[0].seq).index <= index
+    }
+
+    fn drop_oldest(&mut self) -> Result<(), WalError> {
+        let oldest = self.segments.pop_front().expect("there are several");
+        self.state.drop_segments_to(oldest.seq);
+        self.forget_reader(oldest.seq);
+        let result = self.pool.retire(oldest.seq, oldest.len_bytes);
+        self.latch(result)
     }
 
     /// Empties the log, which then goes on after `base`: for an installed snapshot. One atomic step, durable when

@@ -21,7 +21,10 @@ pub fn handle(mut call: Call, reply: Reply) {
     };
     vars::http::EXECUTE_STMTS_RX.add(statements.len() as u64);
     let request = to_request(&call, statements);
-    let options = call.params.read_options();
+    let options = match super::write_options(&call) {
+        Ok(options) => options,
+        Err(answer) => return reply.send(answer),
+    };
     let backend = call.api.backend.clone();
     let done = Box::new(move |outcome| reply.send_with(move || results::written(&call, outcome)));
     backend.execute(request, &options, done);

@@ -1,9 +1,9 @@
 //! `/leader`: who leads (`GET`), and asking it to hand over (`POST`).
 
-use super::SMALL_BODY_BYTES_MAX;
-use super::nodes::{finish, report};
+use super::nodes::{finish, write};
+use super::{SMALL_BODY_BYTES_MAX, admin_options};
 use crate::coordinator::Error;
-use crate::coordinator::status::Member;
+use crate::coordinator::peers::NodeReport;
 use crate::http::engine::Response;
 use crate::http::front::Call;
 use crate::http::params::Flag;
@@ -11,35 +11,44 @@ use crate::http::reply::{self, Reply};
 use crate::http::{errors, headers};
 use serde_json::Value;
 
-pub fn handle(mut call: Call, reply: Reply) {
-    let answer = if call.request.method == "GET" { show(&call) } else { step_down(&mut call) };
-    reply.send(answer);
+pub fn handle(call: Call, reply: Reply) {
+    if call.request.method == "GET" { show(call, reply) } else { step_down(call, reply) }
 }
 
-fn show(call: &Call) -> Response {
-    let status = call.api.backend.store_status();
-    let Some((status, (id, addr))) = status.and_then(|status| status.leader.clone().map(|leader| (status, leader)))
-    else {
-        return errors::admin_endpoint(call, &Error::LeaderNotFound, "");
-    };
-    let member = match status.members.iter().find(|member| member.id == id) {
-        Some(member) => member.clone(),
-        None => Member { id, addr, voter: true },
-    };
-    let mut out = Vec::new();
-    report(call, &status, &member).write(&mut out);
-    reply::json(finish(call, out))
+fn show(call: Call, reply: Reply) {
+    let (backend, timeout) = (call.api.backend.clone(), call.params.timeout);
+    let done = Box::new(move |report: Result<NodeReport, Error>| {
+        reply.send_with(move || match report {
+            Ok(report) => {
+                let mut out = Vec::new();
+                write(&report, &mut out);
+                reply::json(finish(&call, out))
+            }
+            Err(error) => errors::admin_endpoint(&call, &error, ""),
+        });
+    });
+    backend.leader_report(timeout, done);
 }
 
-fn step_down(call: &mut Call) -> Response {
-    let target = match target(call) {
+fn step_down(mut call: Call, reply: Reply) {
+    let target = match target(&mut call) {
         Ok(target) => target,
-        Err(problem) => return reply::text_error(400, format_args!("invalid JSON: {problem}")),
+        Err(problem) => return reply.send(reply::text_error(400, format_args!("invalid JSON: {problem}"))),
     };
-    match call.api.backend.step_down(target.as_deref(), call.params.has(Flag::Wait)) {
-        Ok(()) => {
+    let (backend, wait, options) = (call.api.backend.clone(), call.params.has(Flag::Wait), admin_options(&call));
+    let done = Box::new(move |outcome| reply.send_with(move || stepped_down(&call, outcome)));
+    backend.step_down(target.as_deref(), wait, &options, done);
+}
+
+fn stepped_down(call: &Call, outcome: Result<Option<String>, Error>) -> Response {
+    match outcome {
+        Ok(leader) => {
+            let served_by = leader.as_deref().unwrap_or(&call.api.config.http.adv_addr);
             let answer = reply::with(reply::empty(200), headers::CONTENT_TYPE, headers::JSON);
-            reply::with(answer, headers::SERVED_BY, &call.api.config.http.adv_addr)
+            reply::with(answer, headers::SERVED_BY, served_by)
+        }
+        Err(error @ Error::Redirect { .. }) => {
+            reply::with(errors::admin_endpoint(call, &error, ""), headers::CONTENT_TYPE, headers::JSON)
         }
         Err(error) => errors::admin_endpoint(call, &error, "stepdown: "),
     }

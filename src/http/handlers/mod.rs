@@ -16,6 +16,7 @@ pub mod sql;
 pub mod status;
 mod store_status;
 pub mod unsupported;
+pub mod verify;
 
 use super::engine::Response;
 use super::front::Call;
@@ -23,10 +24,14 @@ use super::params::Flag;
 use super::reply;
 use super::statements::{self, BodyError};
 use crate::command::{Request, Statement};
+use crate::coordinator::{AdminOptions, ReadOptions};
 use crate::limits;
 
 /// Most bytes in the body of an endpoint that takes one small JSON object.
 const SMALL_BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// Longest `Idempotency-Key`.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 
 /// The body as a JSON list of statements; the error is the answer.
 fn json_statements(call: &mut Call) -> Result<Vec<Statement>, Response> {
@@ -56,6 +61,24 @@ fn body(call: &mut Call) -> Result<Vec<u8>, Response> {
 
 fn bad_body(error: BodyError) -> Response {
     reply::text_error(400, error)
+}
+
+/// How a write is to be served: the parameters, and the key under which it is done once however often it is sent.
+fn write_options(call: &Call) -> Result<ReadOptions, Response> {
+    let mut options = call.params.read_options();
+    if let Some(key) = call.request.headers.get("idempotency-key") {
+        if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+            let text = format_args!("Idempotency-Key must have between 1 and {IDEMPOTENCY_KEY_BYTES_MAX} bytes");
+            return Err(reply::text_error(400, text));
+        }
+        options.idempotency_key = Some(key.as_bytes().into());
+    }
+    Ok(options)
+}
+
+/// How a request that only the leader can serve is to get there.
+fn admin_options(call: &Call) -> AdminOptions {
+    AdminOptions { timeout: call.params.timeout, redirect: call.params.has(Flag::Redirect) }
 }
 
 /// What goes to the node. Empty statements leave no result, so they do not even go there.

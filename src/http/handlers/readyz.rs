@@ -1,6 +1,6 @@
 //! `GET /readyz`: may a load balancer send requests here? Plain text, one line per check, ending at the first failure.
 //!
-//! Blocks a worker while it waits with `sync`.
+//! The checks wait for each other by continuations; a worker is held only by the look into the database.
 
 use crate::command::{Request, Statement, StatementResult};
 use crate::coordinator::{Error, Level, ReadOptions, ReadPermit};
@@ -9,40 +9,72 @@ use crate::http::front::Call;
 use crate::http::headers;
 use crate::http::params::Flag;
 use crate::http::reply::{self, Reply};
+use raft::Index;
 
-pub fn handle(call: Call, reply: Reply) {
-    let mut lines = vec!["[+]node ok".to_owned()];
-    if call.params.has(Flag::NoLeader) {
-        return reply.send(answer(200, lines));
-    }
-    if let Err(problem) = check_store(&call, &mut lines) {
-        lines.push(problem);
-        return reply.send(answer(503, lines));
-    }
-    let options = ReadOptions { level: Level::None, ..ReadOptions::default() };
-    let backend = call.api.backend.clone();
-    let done = Box::new(move |permit| reply.send_with(move || check_database(&call, permit, lines)));
-    backend.permit_read(&options, done);
+/// A request on its way through the checks.
+struct Check {
+    call: Call,
+    reply: Reply,
+    lines: Vec<String>,
 }
 
-fn check_store(call: &Call, lines: &mut Vec<String>) -> Result<(), String> {
-    let backend = &call.api.backend;
-    if backend.leader().is_none() {
-        return Err("[+]leader does not exist".to_owned());
+pub fn handle(call: Call, reply: Reply) {
+    let mut check = Check { call, reply, lines: Vec::new() };
+    check.pass("node ok");
+    if check.call.params.has(Flag::NoLeader) {
+        return check.reply.send(answer(200, check.lines));
     }
-    lines.push("[+]leader ok".to_owned());
-    if !backend.is_ready() {
-        return Err("[+]store not ready".to_owned());
+    let (backend, timeout) = (check.call.api.backend.clone(), check.call.params.timeout);
+    backend.leader_commit(timeout, Box::new(move |commit| check.leader_answered(commit)));
+}
+
+impl Check {
+    fn pass(&mut self, what: &str) {
+        self.lines.push(format!("[+]{what}"));
     }
-    lines.push("[+]store ok".to_owned());
-    if call.params.has(Flag::Sync) {
-        backend.wait_synced(call.params.timeout).map_err(|error| match error {
-            Error::FsmTimeout { .. } => "[+]sync timeout waiting for commit index".to_owned(),
-            error => format!("[+]sync {error}"),
-        })?;
-        lines.push("[+]sync ok".to_owned());
+
+    fn fail(mut self, what: String) {
+        self.lines.push(format!("[+]{what}"));
+        self.reply.send(answer(503, self.lines));
     }
-    Ok(())
+
+    fn leader_answered(mut self, commit: Result<Index, Error>) {
+        let commit = match commit {
+            Ok(commit) => commit,
+            Err(Error::LeaderNotFound) => return self.fail("leader does not exist".to_owned()),
+            Err(error) => return self.fail(format!("leader not contactable: {error}")),
+        };
+        self.pass("leader ok");
+        let backend = self.call.api.backend.clone();
+        if !backend.is_ready() {
+            return self.fail("store not ready".to_owned());
+        }
+        self.pass("store ok");
+        if !self.call.params.has(Flag::Sync) {
+            return self.read();
+        }
+        let timeout = self.call.params.timeout;
+        backend.wait_synced(commit, timeout, Box::new(move |synced| self.synced(synced)));
+    }
+
+    fn synced(mut self, synced: Result<(), Error>) {
+        match synced {
+            Ok(()) => {
+                self.pass("sync ok");
+                self.read();
+            }
+            Err(Error::FsmTimeout { .. }) => self.fail("sync timeout waiting for commit index".to_owned()),
+            Err(error) => self.fail(format!("sync {error}")),
+        }
+    }
+
+    fn read(self) {
+        let Check { call, reply, lines } = self;
+        let options = ReadOptions { level: Level::None, ..ReadOptions::default() };
+        let backend = call.api.backend.clone();
+        let done = Box::new(move |permit| reply.send_with(move || check_database(&call, permit, lines)));
+        backend.permit_read(&options, done);
+    }
 }
 
 fn check_database(call: &Call, permit: Result<ReadPermit, Error>, mut lines: Vec<String>) -> Response {

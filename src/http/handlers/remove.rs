@@ -1,6 +1,8 @@
 //! `DELETE /remove`: takes a node out of the cluster.
 
-use super::SMALL_BODY_BYTES_MAX;
+use super::{SMALL_BODY_BYTES_MAX, admin_options};
+use crate::coordinator::Error;
+use crate::http::engine::Response;
 use crate::http::front::Call;
 use crate::http::reply::{self, Reply};
 use crate::http::{errors, headers};
@@ -10,11 +12,19 @@ pub fn handle(mut call: Call, reply: Reply) {
     let Some(id) = node_id(&mut call) else {
         return reply.send(reply::empty(400));
     };
-    let answer = match call.api.backend.remove_node(&id, call.params.timeout) {
-        Ok(()) => reply::with(reply::empty(200), headers::SERVED_BY, &call.api.config.http.adv_addr),
-        Err(error) => errors::admin_endpoint(&call, &error, ""),
-    };
-    reply.send(answer);
+    let (backend, options) = (call.api.backend.clone(), admin_options(&call));
+    let done = Box::new(move |outcome| reply.send_with(move || removed(&call, outcome)));
+    backend.remove_node(&id, &options, done);
+}
+
+fn removed(call: &Call, outcome: Result<Option<String>, Error>) -> Response {
+    match outcome {
+        Ok(leader) => {
+            let served_by = leader.as_deref().unwrap_or(&call.api.config.http.adv_addr);
+            reply::with(reply::empty(200), headers::SERVED_BY, served_by)
+        }
+        Err(error) => errors::admin_endpoint(call, &error, ""),
+    }
 }
 
 /// The body must be an object with the one member `id`, a string.

@@ -22,7 +22,10 @@ pub fn handle(mut call: Call, reply: Reply) {
             Err(error) => return reply.send(errors::data_endpoint(&call, &error)),
         }
     }
-    let options = call.params.read_options();
+    let options = match super::write_options(&call) {
+        Ok(options) => options,
+        Err(answer) => return reply.send(answer),
+    };
     let done = Box::new(move |outcome| reply.send_with(move || results::written(&call, outcome)));
     backend.request(request, &options, done);
 }

@@ -141,7 +141,7 @@ fn raft(api: &Api, status: &StoreStatus) -> Value {
         "term": raft.term,
         "transport": {
             "command_commit_index": raft.commit_index,
-            "compress_snap": false,
+            "compress_snap": api.config.cluster.compress_snapshots,
             "leader_commit_index": raft.commit_index,
         },
         "voter": raft.voter,

@@ -3,13 +3,14 @@
 
 use super::shadow::Shadow;
 use super::violated;
-use crate::{Envelope, Incarnation, Index, LogId, Membership, Message, NodeId, Replica};
+use crate::{Envelope, Incarnation, Index, LogId, Membership, Message, NodeId, Replica, Term};
 use std::sync::Arc;
 
 const CHECKER: &str = "promises are durable";
 
-/// `shadow` is what the sender's disk holds, `installed` what its state machine stands for.
-pub(in crate::sim) fn check(envelope: &Envelope, shadow: &Shadow, installed: LogId) {
+/// `shadow` is what the sender's disk holds, `installed` what its state machine stands for, `now` its term at the end of the turn
+/// in which it sends.
+pub(in crate::sim) fn check(envelope: &Envelope, shadow: &Shadow, installed: LogId, now: Term) {
     let disk = &shadow.durable;
     let from = &envelope.from;
     let speaks_of_own_term =
@@ -30,6 +31,17 @@ pub(in crate::sim) fn check(envelope: &Envelope, shadow: &Shadow, installed: Log
         _ => return,
     };
     if matched <= installed.index {
+        return;
+    }
+    if term < now {
+        // It was made to the leader of a term that ended in the same turn; what that leader's entries have given way to since
+        // is not on disk yet.
+        if matched > disk.last().index {
+            violated(
+                CHECKER,
+                format!("{from} acknowledges {matched} in term {term}, its disk ends at {}", disk.last()),
+            );
+        }
         return;
     }
     // Not only so many entries: the very ones that stand there now.
