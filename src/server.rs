@@ -13,7 +13,7 @@ use crate::http::front::Front;
 use crate::net::{Net, NetOptions};
 use crate::node::open::Lock;
 use crate::node::verify::Verifier;
-use crate::node::{Maintenance, MaintenanceOptions, Node, NodeOptions, OpenError, Store, set_aside};
+use crate::node::{Maintenance, MaintenanceOptions, Node, NodeOptions, OpenError, Store, known_incarnation, set_aside};
 use crate::queue::{QueueHandle, QueueOptions};
 use crate::vars;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -156,9 +156,10 @@ fn open_node(config: &Config, lock: Lock, cluster: &Arc<Cluster>, net: &Net) -> 
         vars::store::NUM_RECOVERIES.add(1);
         log::info!(target: "store", "[recovery] node recovered successfully using {}", peers.path.display());
     }
-    let known = store.known_incarnation().map_err(store_failed)?;
+    let recovered = store.recovered().map_err(store_failed)?;
+    let known = known_incarnation(&recovered, &name);
     let incarnation = identity::settle(dir, &name, store.cluster(), known).map_err(|error| failed(&error))?;
-    let node = Node::start(store, incarnation, Some(net.handle())).map_err(store_failed)?;
+    let node = Node::start(store, recovered, incarnation, net.handle()).map_err(store_failed)?;
     cluster.attach(Arc::new(node.handle()), &formation).map_err(context("clustering failure"))?;
     Ok(node)
 }

@@ -51,13 +51,6 @@ pub fn ask_all(ask: &dyn Ask, questions: Vec<(String, Call)>, timeout: Duration)
     answers
 }
 
-/// The text of a call's failure.
-pub fn failure(error: CallError) -> String {
-    match error {
-        CallError::NotSent(why) | CallError::Unknown(why) => why,
-    }
-}
-
 /// What an answer that is not the one hoped for says, as a text.
 pub fn complaint(answer: &Answer) -> String {
     match answer {

@@ -3,15 +3,16 @@
 //! Runs on the main thread between the start of the listeners and the opening of the store, for as long as it takes; HTTP
 //! and other nodes are answered meanwhile. Never touches the log or the database.
 
-use super::ask::{ask_all, complaint, failure};
+use super::ask::{ask_all, complaint};
 use super::cancel::Cancel;
-use super::identity::{self, Founder, Identity, IdentityError, random_u64, random_u128};
+use super::identity::{self, Founder, Identity, IdentityError};
 use super::join::{JOIN_TIMEOUT, JoinError, Joiner, list, through};
 use super::lobby::{Attempt, Lobby, Promise};
 use super::probe::first_that_serves_http;
 use super::{Cluster, Settings};
 use crate::net::call::{Answer, Call, Candidate, FailureKind, JoinRequest};
 use crate::node::Origin;
+use crate::node::open::{random_u64, random_u128};
 use raft::{ClusterId, Incarnation, NodeId};
 use std::fmt;
 use std::io;
@@ -255,7 +256,7 @@ impl Boot<'_> {
             let answer = match answers.next().expect("every question has its answer") {
                 Ok(answer) => answer,
                 Err(error) => {
-                    failures.push((address, failure(error)));
+                    failures.push((address, error.into_text()));
                     continue;
                 }
             };
@@ -349,7 +350,7 @@ impl Boot<'_> {
             match answer {
                 Ok(Answer::Done) => {}
                 Ok(refusal) => return give_up(format!("node {}: {}", other.id, complaint(&refusal))),
-                Err(error) => return give_up(format!("node {}: {}", other.id, failure(error))),
+                Err(error) => return give_up(format!("node {}: {}", other.id, error.into_text())),
             }
         }
         if !self.with_lobby(|lobby| lobby.decide(attempt)) {

@@ -7,6 +7,7 @@
 //! voted or acknowledged, so a start without a log goes on with the same incarnation. With a cluster here and no log, the
 //! log was lost: that is a new life, and it must not speak for the old one.
 
+use crate::node::open::random_u64;
 use raft::{ClusterId, Incarnation, NodeId};
 use std::fmt;
 use std::fs::File;
@@ -253,16 +254,6 @@ fn unquote(text: &str) -> Result<String, &'static str> {
         Ok(serde_json::Value::String(text)) => Ok(text),
         _ => Err("a text is not quoted"),
     }
-}
-
-pub(super) fn random_u64() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
-pub(super) fn random_u128() -> io::Result<u128> {
-    Ok(u128::from(random_u64()?) << 64 | u128::from(random_u64()?))
 }
 
 #[cfg(test)]

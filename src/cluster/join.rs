@@ -3,7 +3,7 @@
 //! Runs on the main thread while a new node looks for its cluster, and on its own thread when a member only announces
 //! itself. Blocks; ends soon after it is cancelled.
 
-use super::ask::{Ask, complaint, failure};
+use super::ask::{Ask, complaint};
 use super::cancel::Cancel;
 use crate::net::call::{Answer, Call, JoinRequest};
 use raft::ClusterId;
@@ -115,7 +115,7 @@ pub fn through(ask: &dyn Ask, target: &str, request: &JoinRequest) -> Result<(Cl
             Ok(Answer::NotLeader { leader: Some(leader) }) => address = leader.address,
             Ok(Answer::NotLeader { leader: None }) => return Err("no leader".to_owned()),
             Ok(other) => return Err(complaint(&other)),
-            Err(error) => return Err(failure(error)),
+            Err(error) => return Err(error.into_text()),
         }
     }
     Err("max redirects exceeded".to_owned())

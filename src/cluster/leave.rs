@@ -2,7 +2,7 @@
 //! the network and the node are stopped; blocks for a bounded time.
 
 use super::Cluster;
-use super::ask::{complaint, failure};
+use super::ask::complaint;
 use crate::net::call::{Answer, Call, LeaderHint};
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ impl Cluster {
         match answer {
             Ok(Answer::Done) => Ok(()),
             Ok(other) => Err(complaint(&other)),
-            Err(error) => Err(failure(error)),
+            Err(error) => Err(error.into_text()),
         }
     }
 

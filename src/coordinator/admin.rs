@@ -86,7 +86,7 @@ impl Coordinator {
         let told = Box::new(move |answer| {
             done(match answer {
                 Ok(answer) => done_by(answer, Some(leader)),
-                Err(CallError::NotSent(text) | CallError::Unknown(text)) => Err(Error::Request(text)),
+                Err(error) => Err(Error::Request(CallError::into_text(error))),
             });
         });
         net.call(&address, call, options.timeout, told);

@@ -88,7 +88,7 @@ impl Coordinator {
             done(match answer {
                 Ok(Answer::Meta(meta)) => Ok(meta.commit_index),
                 Ok(_) => Err(Error::Request("unexpected answer".into())),
-                Err(CallError::NotSent(text) | CallError::Unknown(text)) => Err(Error::Request(text)),
+                Err(error) => Err(Error::Request(CallError::into_text(error))),
             });
         });
         net.call(&address, Call::Meta, timeout, told);
@@ -117,7 +117,7 @@ impl Coordinator {
                     unanswered(&member, format!("another node answers at this address: {}", meta.id))
                 }
                 Ok(_) => unanswered(&member, "unexpected answer".to_owned()),
-                Err(CallError::NotSent(text) | CallError::Unknown(text)) => unanswered(&member, text),
+                Err(error) => unanswered(&member, CallError::into_text(error)),
             });
         });
         net.call(&address, Call::Meta, timeout, told);

@@ -217,7 +217,7 @@ impl Question {
             }
             Ok(Answer::Failed(failure)) => self.later(Error::Request(failure.text)),
             Ok(_) => (self.done)(Err(Error::Request("the leader gave an answer to another question".into()))),
-            Err(CallError::NotSent(text) | CallError::Unknown(text)) => self.later(Error::Request(text)),
+            Err(error) => self.later(Error::Request(error.into_text())),
         }
     }
 

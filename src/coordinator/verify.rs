@@ -30,7 +30,7 @@ impl Coordinator {
                 Ok(Answer::NotLeader { .. }) => Err(Error::NotLeader),
                 Ok(Answer::Failed(failure)) => Err(Error::Request(failure.text)),
                 Ok(_) => Err(Error::Request("the leader gave an answer to another question".into())),
-                Err(CallError::NotSent(text) | CallError::Unknown(text)) => Err(Error::Request(text)),
+                Err(error) => Err(Error::Request(CallError::into_text(error))),
             });
         });
         net.call(&address, Call::Verify, timeout, told);

@@ -13,8 +13,8 @@ use super::functions::NO_ROWID;
 use super::record::{self, Progress};
 use super::trail::{self, Resumed, Trail, Within};
 use super::writer::{Writer, has_statistics, run};
-use crate::command::{Action, Command, Outcome, Repeat, Request, StatementResult};
-use raft::LogId;
+use crate::command::{Action, Command, DecodeError, Outcome, Repeat, Request, StatementResult};
+use raft::{Entry, EntryKind, LogId};
 use std::sync::Arc;
 
 /// What a log entry holds for the state machine.
@@ -28,6 +28,18 @@ pub enum Item {
 }
 
 impl Item {
+    /// What an entry of the log holds.
+    ///
+    /// # Errors
+    /// A command that this build does not understand. Skipping it would make this copy differ from the others for good.
+    pub fn decode(entry: &Entry) -> Result<Item, DecodeError> {
+        Ok(match entry.kind {
+            EntryKind::Noop => Item::Noop,
+            EntryKind::Membership => Item::Membership(Arc::clone(&entry.payload)),
+            EntryKind::Command => Item::Command(Command::decode(&entry.payload)?),
+        })
+    }
+
     fn command(&self) -> Option<&Command> {
         match self {
             Item::Command(command) => Some(command),

@@ -122,6 +122,15 @@ pub enum CallError {
     Unknown(String),
 }
 
+impl CallError {
+    /// What went wrong, for one to whom both kinds are the same.
+    pub fn into_text(self) -> String {
+        match self {
+            CallError::NotSent(text) | CallError::Unknown(text) => text,
+        }
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,7 +14,7 @@ use super::verify;
 use crate::command::{Action, Command};
 use crate::db::{Fatal, HashSource, Item, Readers, counting};
 use crate::vars;
-use raft::{Entry, EntryKind, LogId};
+use raft::{Entry, LogId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -194,7 +194,9 @@ impl ApplierThread {
             let mut waiters = Vec::with_capacity(take);
             for (at, committed) in batch[..take].iter_mut().enumerate() {
                 self.bytes_since_durable += committed.entry.payload.len() as u64;
-                let item = decode(&committed.entry);
+                let item = Item::decode(&committed.entry).unwrap_or_else(|error| {
+                    stop_process(&format!("log entry {} cannot be read", committed.entry.id), &error)
+                });
                 let ends_batch = is_check(&item);
                 items.push((committed.entry.id, item));
                 waiters.push(committed.done.take());
@@ -404,19 +406,6 @@ fn bounded_prefix(batch: &[Committed], skip: Option<LogId>) -> usize {
         }
     }
     batch.len()
-}
-
-/// What the entry does. Bytes that this build does not understand stop the node: skipping them would make this copy
-/// differ from the others for good.
-fn decode(entry: &Entry) -> Item {
-    match entry.kind {
-        EntryKind::Noop => Item::Noop,
-        EntryKind::Membership => Item::Membership(Arc::clone(&entry.payload)),
-        EntryKind::Command => match Command::decode(&entry.payload) {
-            Ok(command) => Item::Command(command),
-            Err(error) => stop_process(&format!("log entry {} cannot be read", entry.id), &error),
-        },
-    }
 }
 
 /// This machine's wall clock, microseconds since the Unix epoch.

@@ -30,4 +30,4 @@ pub mod wal_thread;
 pub use handle::{ApplyDone, NodeError, NodeHandle};
 pub use maintenance::{Maintenance, MaintenanceOptions};
 pub use open::{Node, NodeOptions, Origin};
-pub use recover::{OpenError, Store, set_aside};
+pub use recover::{OpenError, Store, known_incarnation, set_aside};

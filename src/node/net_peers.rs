@@ -19,17 +19,6 @@ use std::time::Duration;
 const ATTEMPTS_MAX: u32 = 5;
 const ATTEMPT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A node that has no network (tests).
-pub struct NoPeers;
-
-impl Peers for NoPeers {
-    fn set_peers(&self, _peers: &[(NodeId, String)]) {}
-    fn send(&self, _envelope: Envelope) {}
-    fn send_copy(&self, _peer: NodeId, _address: String) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
 /// See the module.
 pub struct NetPeers {
     net: NetHandle,

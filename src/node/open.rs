@@ -6,11 +6,11 @@ use super::clock::EntryClock;
 use super::database::Database;
 use super::handle::{NodeHandle, Shared, Started};
 use super::inbox::inbox;
-use super::net_peers::{NetPeers, NoPeers};
+use super::net_peers::NetPeers;
 use super::outbox::Outbox;
-use super::raft_peers::{PeerNotes, Peers};
+use super::raft_peers::PeerNotes;
 use super::raft_thread::{LogBounds, RAFT_INBOX_MAX, RaftInput, RaftThread};
-use super::recover::{self, OpenError, Store};
+use super::recover::{OpenError, Store};
 use super::spawn::spawn_critical;
 use super::verify::{Hashes, Quarantine};
 use super::wal_thread::{WAL_INBOX_MAX, WalThread};
@@ -111,12 +111,17 @@ impl Node {
         Ok(false)
     }
 
-    /// Starts the threads of a node on what was found or made.
+    /// Starts the threads of a node on what was found or made; `recovered` is what the store holds now.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn start(store: Store, incarnation: Incarnation, net: Option<NetHandle>) -> Result<Node, OpenError> {
-        start(store, incarnation, net)
+    pub fn start(
+        store: Store,
+        recovered: Recovered,
+        incarnation: Incarnation,
+        net: NetHandle,
+    ) -> Result<Node, OpenError> {
+        start(store, recovered, incarnation, net)
     }
 
     pub fn handle(&self) -> NodeHandle {
@@ -149,11 +154,10 @@ fn create_durably(dir: &Path) -> io::Result<()> {
     std::fs::File::open(parent)?.sync_all()
 }
 
-fn start(store: Store, incarnation: Incarnation, net: Option<NetHandle>) -> Result<Node, OpenError> {
-    let Store { mut wal, found, mut writer, options, origin, skip } = store;
+fn start(store: Store, recovered: Recovered, incarnation: Incarnation, net: NetHandle) -> Result<Node, OpenError> {
+    let Store { wal, found, mut writer, options, origin, skip } = store;
     let path = options.data_dir.join(DATABASE_FILE);
     let path = path.as_path();
-    let recovered = recover::recovered(&mut wal, &found, &writer)?;
     let replica = replica(&options, incarnation, recovered, &origin)?;
     let members = replica.membership().map_or_else(Vec::new, |(_, m)| member_statuses(m));
     log::info!(
@@ -185,14 +189,9 @@ fn start(store: Store, incarnation: Incarnation, net: Option<NetHandle>) -> Resu
         last_at_start: found.last.index,
     };
     let clock = EntryClock::new(writer.applied().time_us, random_u64()?);
-    let peers: Box<dyn Peers> = match net {
-        Some(net) => {
-            net.identify(Identity { cluster: found.cluster_id, incarnation });
-            Box::new(NetPeers::new(net, path.to_owned(), raft_tx.clone(), Arc::clone(&shared)))
-        }
-        None => Box::new(NoPeers),
-    };
-    let notes = PeerNotes::new(peers, options.retires_when_removed);
+    net.identify(Identity { cluster: found.cluster_id, incarnation });
+    let peers = NetPeers::new(net, path.to_owned(), raft_tx.clone(), Arc::clone(&shared));
+    let notes = PeerNotes::new(Box::new(peers), options.retires_when_removed);
     let outbox = Outbox::new(wal_tx, applier_tx);
     let raft = RaftThread::new(replica, raft_rx, outbox, Arc::clone(&shared), clock, bounds, notes);
     let wal = WalThread { wal, inbox: wal_rx, raft_tx: raft_tx.clone() };
@@ -321,12 +320,12 @@ fn shared(
     })
 }
 
-pub(super) fn random_u64() -> io::Result<u64> {
+pub(crate) fn random_u64() -> io::Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(u64::from_le_bytes(bytes))
 }
 
-pub(super) fn random_u128() -> io::Result<u128> {
+pub(crate) fn random_u128() -> io::Result<u128> {
     Ok(u128::from(random_u64()?) << 64 | u128::from(random_u64()?))
 }

@@ -4,14 +4,12 @@
 //! row, written in the same transaction as the entries). Nothing else decides, so nothing else can contradict them.
 
 use super::open::{DATABASE_FILE, Lock, NodeOptions, Origin, WAL_DIR, random_u64, random_u128};
-use crate::command::Command;
 use crate::db::{Fatal, Item, Writer, WriterOptions};
 use raft::wal::{Wal, WalError, WalOptions};
 use raft::{ClusterId, EntryKind, Incarnation, Index, LogId, Member, Membership, NodeId, Recovered};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Log bytes that one read brings into memory while the log is searched at start.
@@ -135,15 +133,13 @@ impl Store {
         self.found.cluster_id
     }
 
-    /// The incarnation of this node as the newest membership in log and database has it.
+    /// What the replica must know: the log's ends and terms, what is applied, and every membership from there on. Reads
+    /// all that is not applied yet: once per start.
     ///
     /// # Errors
-    /// They cannot be read.
-    pub fn known_incarnation(&mut self) -> Result<Option<Incarnation>, OpenError> {
-        let recovered = recovered(&mut self.wal, &self.found, &self.writer)?;
-        let id = NodeId(self.options.node_id.as_str().into());
-        let newest = recovered.memberships.last();
-        Ok(newest.and_then(|(_, membership)| membership.get(&id)).map(|member| member.incarnation))
+    /// Log or database cannot be read.
+    pub fn recovered(&mut self) -> Result<Recovered, OpenError> {
+        recovered(&mut self.wal, &self.found, &self.writer)
     }
 
     /// Makes `members` the cluster, by an operator's word: for a cluster that has lost its quorum for good. Everything in
@@ -158,13 +154,8 @@ impl Store {
         while next <= self.found.last.index {
             let entries = self.wal.read(next..self.found.last.index.next(), SCAN_BYTES_MAX)?;
             for entry in &entries {
-                let item = match entry.kind {
-                    EntryKind::Noop => Item::Noop,
-                    EntryKind::Membership => Item::Membership(Arc::clone(&entry.payload)),
-                    EntryKind::Command => Item::Command(Command::decode(&entry.payload).map_err(|error| {
-                        OpenError::Mismatch(format!("log entry {} cannot be read: {error}", entry.id))
-                    })?),
-                };
+                let item = Item::decode(entry)
+                    .map_err(|error| OpenError::Mismatch(format!("log entry {} cannot be read: {error}", entry.id)))?;
                 self.writer.apply_batch(&[(entry.id, item)])?;
                 next = entry.id.index.next();
             }
@@ -236,8 +227,13 @@ fn check_no_entry_lost(found: &raft::wal::Recovered, writer: &Writer, options: &
     )))
 }
 
-/// What the replica must know: the log's ends and terms, what is applied, and every membership from there on.
-pub(super) fn recovered(wal: &mut Wal, found: &raft::wal::Recovered, writer: &Writer) -> Result<Recovered, OpenError> {
+/// The incarnation of a node as the newest membership in log and database has it.
+pub fn known_incarnation(recovered: &Recovered, id: &NodeId) -> Option<Incarnation> {
+    let (_, newest) = recovered.memberships.last()?;
+    newest.get(id).map(|member| member.incarnation)
+}
+
+fn recovered(wal: &mut Wal, found: &raft::wal::Recovered, writer: &Writer) -> Result<Recovered, OpenError> {
     let applied = writer.applied().id;
     let mut memberships = Vec::new();
     let in_force = writer.membership()?;

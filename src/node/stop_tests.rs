@@ -4,18 +4,29 @@ use super::applier_thread::{ApplierInput, Committed};
 use super::clock::EntryClock;
 use super::handle::{NodeError, Shared};
 use super::inbox::inbox;
-use super::net_peers::NoPeers;
 use super::outbox::Outbox;
-use super::raft_peers::PeerNotes;
+use super::raft_peers::{PeerNotes, Peers};
 use super::raft_thread::{LogBounds, RaftInput, RaftThread};
 use super::wal_thread::WalInput;
 use crossbeam_channel::bounded;
-use raft::{Config, Incarnation, Index, LogId, Member, Membership, NodeId, Recovered, Replica, Suffrage};
+use raft::{Config, Envelope, Incarnation, Index, LogId, Member, Membership, NodeId, Recovered, Replica, Suffrage};
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// A node that has no network.
+struct NoPeers;
+
+impl Peers for NoPeers {
+    fn set_peers(&self, _peers: &[(NodeId, String)]) {}
+    fn send(&self, _envelope: Envelope) {}
+    fn send_copy(&self, _peer: NodeId, _address: String) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 fn replica() -> Replica {
     let (id, incarnation) = (NodeId("a".into()), Incarnation(1));
