@@ -26,7 +26,8 @@ pub enum ChangeError {
     NotLeader {
         leader: Option<NodeId>,
     },
-    /// The change before is not committed, or the term has not committed an entry yet; try again soon.
+    /// The change before is not committed, the term has not committed an entry yet, or the leader's disk hangs; try
+    /// again soon.
     NotReady,
     /// Leadership is being handed over.
     Transferring {
@@ -61,14 +62,16 @@ impl Replica {
         Ok(self.append_membership(next))
     }
 
-    /// Two gates. The change before must be committed, or two changes together could make disjoint majorities. And
-    /// an entry of the own term must be committed first: without it two leaders of different terms can each add
-    /// one change to the same configuration (the error found in 2015 in the thesis' algorithm; pitfall 57).
+    /// Three gates. The change before must be committed, or two changes together could make disjoint majorities. An
+    /// entry of the own term must be committed first: without it two leaders of different terms can each add
+    /// one change to the same configuration (the error found in 2015 in the thesis' algorithm; pitfall 57). And the
+    /// own disk must not hang: a voter alone leads on through that, since nobody else can, and would make a second
+    /// voter that waits for it.
     fn change_is_allowed(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         let change_settled = self.memberships.current_index() <= self.commit || mutant!("two_changes_at_once");
         let term_settled = self.commit >= leader.term_start || mutant!("change_before_the_term_commits");
-        change_settled && term_settled
+        change_settled && term_settled && !self.disk_stalled()
     }
 
     fn append_membership(&mut self, membership: Membership) -> LogId {

@@ -319,7 +319,7 @@ impl Replica {
     /// disk hangs, which heartbeats would hide from everybody (pitfall 29).
     pub(crate) fn give_up_if_useless(&mut self) {
         if self.is_sole_voter() {
-            // Nobody could do better, and nobody else can lead.
+            // Nobody else can lead.
             return;
         }
         if self.disk_stalled() {

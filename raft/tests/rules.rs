@@ -579,6 +579,29 @@ fn a_leader_whose_disk_hangs_steps_down_and_does_not_return() {
 }
 
 #[test]
+fn a_voter_alone_gets_no_second_one_while_its_disk_hangs() {
+    let mut n = Solo::of(&[1], 1, vec![member(0, 100, Suffrage::Voter)]);
+    n.replica.campaign();
+    n.turn();
+    n.replica.change_membership(Change::Add(member(1, 101, Suffrage::Voter))).unwrap();
+    n.turn();
+    n.disk_works = false;
+    n.replica.propose(payload("x")).unwrap();
+    n.turn();
+    let suffrage = |n: &Solo| n.replica.membership().unwrap().1.get(&node_id(1)).unwrap().suffrage;
+    n.tick_to(2500);
+    n.acknowledge(1, 4);
+    assert!(n.replica.is_leader(), "nobody else can lead");
+    assert_eq!(suffrage(&n), Suffrage::Learner, "a second voter would wait for a leader whose disk hangs");
+    assert_eq!(n.replica.change_membership(Change::Remove(node_id(1))), Err(ChangeError::NotReady));
+    n.disk_works = true;
+    n.sync();
+    n.tick_to(2510);
+    n.acknowledge(1, 4);
+    assert_eq!(suffrage(&n), Suffrage::Voter);
+}
+
+#[test]
 fn heartbeats_go_on_while_the_disk_is_slow() {
     let mut n = Solo::new(&[1], 1);
     n.lead();
