@@ -9,11 +9,12 @@ use ferrolite::command::{Action, Command, Parameter, Request, Statement, Stateme
 use ferrolite::db::{Item, Outcome, Writer, WriterOptions, dump};
 use raft::{ClusterId, Index, LogId, Term};
 use std::path::{Path, PathBuf};
-use support::script::{Dice, SCHEMA, extraordinary, ordinary};
+use support::rng::Rng;
+use support::script::{SCHEMA, extraordinary, ordinary};
 
 /// The log: about `statements` statements in entries of one to four.
 fn script(seed: u64, statements: usize, odd_in_hundred: u64) -> Vec<Command> {
-    let mut dice = Dice(seed);
+    let mut dice = Rng::new(seed);
     let plain = |sql: &str| Statement { sql: sql.to_owned(), parameters: Vec::new() };
     let schema = Request { statements: SCHEMA.iter().map(|s| plain(s)).collect(), ..Request::default() };
     let mut commands =
@@ -43,7 +44,7 @@ fn script(seed: u64, statements: usize, odd_in_hundred: u64) -> Vec<Command> {
         };
         // Now and then the leader's clock stands still.
         let unix_time_us = 1_600_000_000_000_000 + (commands.len() as i64 / 3) * 1_234_567;
-        commands.push(Command { unix_time_us, seed: dice.next(), action, request: None });
+        commands.push(Command { unix_time_us, seed: dice.next_u64(), action, request: None });
     }
     // As they travel: every replica decodes the same bytes.
     commands.iter().map(|c| Command::decode(&c.encode()).expect("an encoded command decodes")).collect()
@@ -157,7 +158,7 @@ fn a_second_node_with_another_clock_batching_and_a_restart_has_the_same_database
             }
         }
     });
-    let mut dice = Dice(7);
+    let mut dice = Rng::new(7);
     let second = apply("second", &log, false, &[log.len() / 2], || dice.below(64) as usize);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     reader.join().expect("the reader ends");
@@ -176,7 +177,7 @@ fn batches_of_any_size_come_to_the_same_as_single_entries() {
         let single = apply("single", &log, foreign_keys, &[], || 1);
         let whole = apply("whole", &log, foreign_keys, &[], || usize::MAX / 2);
         assert_same(&format!("seed {seed}, one batch"), &log, &single, &whole);
-        let mut dice = Dice(seed);
+        let mut dice = Rng::new(seed);
         let restarts: Vec<usize> = (0..log.len()).filter(|_| dice.below(15) == 0).collect();
         let mixed = apply("mixed", &log, foreign_keys, &restarts, || dice.below(12) as usize);
         assert_same(&format!("seed {seed}, mixed"), &log, &single, &mixed);

@@ -13,7 +13,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use support::fault::shift_clock;
-use support::script::{Dice, SCHEMA, extraordinary, ordinary};
+use support::rng::Rng;
+use support::script::{SCHEMA, extraordinary, ordinary};
 use support::{Launch, Node, TempDir, poll};
 
 const CLIENTS: u64 = 4;
@@ -86,7 +87,7 @@ fn write_log(dir: &Path, seed: u64) -> u64 {
 
 /// One client: its share of the script, over all the ways in which a statement may come.
 fn write(node: &Node, seed: u64) -> Sent {
-    let mut dice = Dice(seed);
+    let mut dice = Rng::new(seed);
     let mut client = node.client();
     let mut sent = Sent::default();
     while sent.statements < STATEMENTS_PER_CLIENT {

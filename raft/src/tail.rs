@@ -153,6 +153,10 @@ impl Tail {
     pub(crate) fn last_within(&self, first: Index, bytes_max: u64) -> Index {
         assert!(first >= self.first && first <= self.last.index, "the batch begins in memory");
         let goal = self.bytes_end(Index(first.0 - 1)) + bytes_max;
+        if self.bytes_total() <= goal {
+            // Who keeps up gets all there is: no search through what others still need.
+            return self.last.index;
+        }
         let whole = self.slots.partition_point(|slot| slot.bytes_end <= goal) as u64;
         Index((self.first.0 + whole).saturating_sub(1).max(first.0))
     }

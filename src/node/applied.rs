@@ -1,10 +1,9 @@
 //! The index up to which this node's database holds the log: written by the applier, read by everybody.
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use raft::Index;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// Runs when an index is applied, on the applier's thread or the caller's: hand over and return.
 pub type Reached = Box<dyn FnOnce() + Send>;
@@ -15,7 +14,6 @@ pub struct AppliedIndex {
     value: AtomicU64,
     waiters: AtomicU64,
     lock: Mutex<Continuations>,
-    grown: Condvar,
 }
 
 /// By the index that each waits for, then by arrival.
@@ -49,7 +47,6 @@ impl AppliedIndex {
         if self.waiters.load(Ordering::SeqCst) > 0 {
             let reached = {
                 let mut guard = self.lock.lock();
-                self.grown.notify_all();
                 let later = guard.waiting.split_off(&WaitKey { index: index.0.saturating_add(1), number: 0 });
                 std::mem::replace(&mut guard.waiting, later)
             };
@@ -95,42 +92,25 @@ impl AppliedIndex {
     fn waiting(&self) -> usize {
         self.lock.lock().waiting.len()
     }
-
-    /// Blocks until `index` is applied; false when the deadline passes first.
-    pub fn wait(&self, index: Index, deadline: Instant) -> bool {
-        if self.get() >= index {
-            return true;
-        }
-        let mut guard = self.lock.lock();
-        self.waiters.fetch_add(1, Ordering::SeqCst);
-        let reached = loop {
-            if self.value.load(Ordering::SeqCst) >= index.0 {
-                break true;
-            }
-            if self.grown.wait_until(&mut guard, deadline).timed_out() {
-                break self.get() >= index;
-            }
-        };
-        self.waiters.fetch_sub(1, Ordering::SeqCst);
-        reached
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::time::Duration;
 
     #[test]
-    fn a_waiter_is_woken_by_the_index_it_waits_for() {
+    fn no_continuation_is_lost_between_two_threads() {
         let applied = Arc::new(AppliedIndex::new(Index(1)));
-        let waiter = Arc::clone(&applied);
-        let thread = std::thread::spawn(move || waiter.wait(Index(100), Instant::now() + Duration::from_secs(20)));
-        for i in 2..=100 {
-            applied.publish(Index(i));
+        let (ran_tx, ran) = std::sync::mpsc::channel();
+        let other = Arc::clone(&applied);
+        let thread = std::thread::spawn(move || (2..=10_000).for_each(|i| other.publish(Index(i))));
+        for i in 2..=10_000 {
+            let ran_tx = ran_tx.clone();
+            applied.when(Index(i), Box::new(move || ran_tx.send(i).expect("the test listens")));
         }
-        assert!(thread.join().expect("the waiter does not panic"));
+        thread.join().expect("publishing does not panic");
+        assert_eq!(ran.try_iter().count(), 9_999);
     }
 
     #[test]
@@ -164,12 +144,5 @@ mod tests {
         assert_eq!((applied.waiting(), applied.waiters.load(Ordering::SeqCst)), (0, 0));
         assert!(!applied.forget(keys[0]));
         assert!(applied.when(Index(5), Box::new(|| {})).is_none());
-    }
-
-    #[test]
-    fn a_deadline_ends_the_wait() {
-        let applied = AppliedIndex::new(Index(1));
-        assert!(!applied.wait(Index(2), Instant::now() + Duration::from_millis(5)));
-        assert!(applied.wait(Index(1), Instant::now()));
     }
 }

@@ -302,11 +302,6 @@ impl NodeHandle {
         self.shared.is_leader.load(Ordering::Acquire)
     }
 
-    /// Waits until `index` is applied here.
-    pub fn wait_applied(&self, index: Index, deadline: Instant) -> bool {
-        self.shared.applied.wait(index, deadline)
-    }
-
     fn send(&self, input: RaftInput) {
         let sent = match input {
             RaftInput::Propose { .. } => {

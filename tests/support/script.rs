@@ -2,6 +2,8 @@
 //!
 //! Test threads only. The same seed gives the same statements.
 
+use super::rng::Rng;
+
 /// Tables, triggers and views whose defaults and bodies ask for time and chance.
 pub const SCHEMA: &[&str] = &[
     "CREATE TABLE plain(a, b DEFAULT CURRENT_TIMESTAMP, c DEFAULT (random()), d DEFAULT (hex(randomblob(8))))",
@@ -26,25 +28,8 @@ pub const SCHEMA: &[&str] = &[
     "CREATE VIRTUAL TABLE box USING rtree(id, x0, x1, y0, y1)",
 ];
 
-/// A small generator (SplitMix64, Steele et al. 2014).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
-
 /// One statement of the common kinds, some of them with errors.
-pub fn ordinary(dice: &mut Dice) -> String {
+pub fn ordinary(dice: &mut Rng) -> String {
     let (n, m) = (dice.below(60), dice.below(20));
     match dice.below(40) {
         0 => format!("INSERT INTO plain(a) VALUES({n})"),
@@ -94,7 +79,7 @@ pub fn ordinary(dice: &mut Dice) -> String {
 }
 
 /// Statements that an entry cannot run inside its batch's transaction, or that meet other rare machinery.
-pub fn extraordinary(dice: &mut Dice) -> String {
+pub fn extraordinary(dice: &mut Rng) -> String {
     let n = dice.below(60);
     match dice.below(20) {
         0 => format!("INSERT OR ROLLBACK INTO item(id, name, qty) VALUES({n}, 'n{n}', 3)"),
