@@ -143,8 +143,8 @@ pub struct Shared {
     pub strong_read_term: AtomicU64,
     /// The log known at start is applied: before that, reads would show the past.
     pub caught_up: AtomicBool,
-    /// A sync of the log is under way; what is proposed meanwhile goes into the next one and need not wake anybody.
-    pub syncing: AtomicBool,
+    /// Entries are on their way; what is proposed meanwhile goes into the next batch and need not wake anybody.
+    pub gathers: AtomicBool,
     /// What the payloads on their way take.
     pub room: Arc<Room>,
     /// The raft thread holds something back until more is applied, and wants to hear of it.
@@ -305,7 +305,7 @@ impl NodeHandle {
     fn send(&self, input: RaftInput) {
         let sent = match input {
             RaftInput::Propose { .. } => {
-                self.raft_tx.send_timeout_unless(&self.shared.syncing, input, self.apply_timeout)
+                self.raft_tx.send_timeout_unless(&self.shared.gathers, input, self.apply_timeout)
             }
             _ => self.raft_tx.send_timeout(input, self.apply_timeout),
         };

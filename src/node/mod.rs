@@ -17,6 +17,7 @@ pub mod pending;
 pub mod pins;
 mod raft_admin;
 pub mod raft_peers;
+mod raft_proposals;
 pub mod raft_thread;
 pub mod recover;
 pub mod replay;

@@ -299,7 +299,7 @@ fn shared(
         created_us: AtomicI64::new(applied.created_us),
         strong_read_term: AtomicU64::new(0),
         caught_up: AtomicBool::new(false),
-        syncing: AtomicBool::new(false),
+        gathers: AtomicBool::new(false),
         room: Arc::default(),
         wants_applied: AtomicBool::new(false),
         is_leader: AtomicBool::new(false),

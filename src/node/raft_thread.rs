@@ -11,12 +11,12 @@ use super::outbox::Outbox;
 use super::pending::Pending;
 use super::raft_admin::Transferring;
 use super::raft_peers::{ArrivedCopy, PeerNotes};
+use super::raft_proposals::Proposals;
 use super::replay::Replay;
 use super::wal_thread::WalInput;
-use crate::command::codec;
 use raft::{
-    Change, Effects, Entry, Envelope, Index, LogId, NodeId, ProposeError, ReadToken, Replica, RoleChange, RoleKind,
-    SnapshotMeta, Suffrage,
+    Change, Effects, Entry, Envelope, Index, LogId, NodeId, ReadToken, Replica, RoleChange, RoleKind, SnapshotMeta,
+    Suffrage,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,10 +29,6 @@ pub const RAFT_INBOX_MAX: usize = 4096;
 
 /// Inputs that one round takes before it carries out the effects: the bound on one append.
 const ROUND_INPUTS_MAX: usize = 1024;
-
-/// Proposals that wait here while too much is uncommitted; beyond it they are refused. Each belongs to an open
-/// connection, so this is far beyond what a node ever sees.
-const HELD_MAX: usize = 16_384;
 
 /// How long a leader that lost its office waits to learn what became of the entries it had proposed.
 const OUTCOME_WAIT: Duration = Duration::from_secs(3);
@@ -153,14 +149,14 @@ pub struct RaftThread {
     inbox: Inbox<RaftInput>,
     pub(super) outbox: Outbox,
     pub(super) shared: Arc<Shared>,
-    clock: EntryClock,
+    pub(super) clock: EntryClock,
     pub(super) log: LogBounds,
     started: Instant,
     /// Who waits.
     pub(super) pending: Pending,
     pub(super) transferring: Option<Transferring>,
     pub(super) notes: PeerNotes,
-    held: VecDeque<(Vec<u8>, ApplyDone)>,
+    pub(super) proposals: Proposals,
     reads: VecDeque<WaitingRead>,
     /// Reads that may run once this index is applied, while it is not even handed over; indexes never fall.
     readable: VecDeque<(Index, ReadDone)>,
@@ -194,7 +190,7 @@ impl RaftThread {
             pending: Pending::default(),
             transferring: None,
             notes,
-            held: VecDeque::new(),
+            proposals: Proposals::default(),
             reads: VecDeque::new(),
             readable: VecDeque::new(),
             read_token_last: 0,
@@ -238,8 +234,9 @@ impl RaftThread {
             self.ask_for_applied();
             self.pending.expire(Instant::now());
             self.look_at_contacts();
-            // While the disk works, proposals gather: they share the next sync, and this thread sleeps on.
-            self.inbox.set_busy(&self.shared.syncing, self.append_last > self.durable_last);
+            // Nothing is gained by waking this thread for proposals that would wait here all the same.
+            let gathers = self.append_last > self.durable_last || self.gathers_until().is_some();
+            self.inbox.set_busy(&self.shared.gathers, gathers);
         }
     }
 
@@ -251,10 +248,9 @@ impl RaftThread {
 
     /// Something waits until more is applied: the applier then tells, and otherwise spares this thread the wake-up.
     fn ask_for_applied(&mut self) {
-        let waits = !self.held.is_empty()
-            || !self.outbox.is_empty()
-            || self.replay.waits_for_applied()
-            || self.replica.waits_for_applied();
+        let blocked = !self.proposals.is_empty() && self.gathers_until().is_none();
+        let waits =
+            blocked || !self.outbox.is_empty() || self.replay.waits_for_applied() || self.replica.waits_for_applied();
         self.shared.wants_applied.store(waits, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         // What was applied before the flag was seen is looked at here, or nobody would.
@@ -271,12 +267,13 @@ impl RaftThread {
 
     fn sleep(&self) -> Duration {
         let now_ms = self.now_ms();
-        Duration::from_millis(self.replica.next_deadline_ms().saturating_sub(now_ms).max(1)).min(SLEEP_MAX)
+        let sleep = Duration::from_millis(self.replica.next_deadline_ms().saturating_sub(now_ms).max(1)).min(SLEEP_MAX);
+        self.gathers_until().map_or(sleep, |until| sleep.min(until.saturating_duration_since(Instant::now())))
     }
 
     fn take(&mut self, input: RaftInput) {
         match input {
-            RaftInput::Propose { payload, done } => self.propose(payload, done),
+            RaftInput::Propose { payload, done } => self.hold(payload, done),
             RaftInput::ReadIndex { done, here } => self.read_index(done, here),
             RaftInput::ChangeMembership { change, done } => self.change_membership(change, done),
             RaftInput::Transfer { target, done } => self.transfer(target, done),
@@ -305,46 +302,6 @@ impl RaftThread {
             RaftInput::Distrust => self.replica.distrust_state_machine(),
             RaftInput::Stop => unreachable!("handled by the loop"),
         }
-    }
-
-    // ---- proposals
-
-    /// Proposes at once, or holds back while too much is uncommitted: order is kept either way.
-    fn propose(&mut self, payload: Vec<u8>, done: ApplyDone) {
-        if !self.held.is_empty() {
-            if self.held.len() >= HELD_MAX {
-                return done(Err(NodeError::EnqueueTimeout));
-            }
-            return self.held.push_back((payload, done));
-        }
-        if let Some(back) = self.try_propose(payload, done) {
-            self.held.push_back(back);
-        }
-    }
-
-    fn propose_held(&mut self) {
-        while let Some((payload, done)) = self.held.pop_front() {
-            if let Some(back) = self.try_propose(payload, done) {
-                self.held.push_front(back);
-                return;
-            }
-        }
-    }
-
-    /// Gives the proposal back when the replica has no room for it now.
-    fn try_propose(&mut self, mut payload: Vec<u8>, done: ApplyDone) -> Option<(Vec<u8>, ApplyDone)> {
-        if self.replica.is_leader() {
-            codec::stamp(&mut payload, self.clock.next_time_us(), self.clock.next_seed());
-        }
-        match self.replica.propose(payload.as_slice().into()) {
-            Ok(id) => self.pending.push(id, done),
-            Err(ProposeError::Busy) => return Some((payload, done)),
-            Err(ProposeError::NotLeader { .. } | ProposeError::Transferring { .. }) => done(Err(NodeError::NotLeader)),
-            Err(ProposeError::TooLarge { bytes_max }) => {
-                done(Err(NodeError::TooLarge { bytes: payload.len(), bytes_max: bytes_max as usize }));
-            }
-        }
-        None
     }
 
     // ---- reads
@@ -519,9 +476,7 @@ impl RaftThread {
     fn stop(mut self) {
         // Others may have these entries, and will apply them.
         self.pending.fail_all(&NodeError::LeadershipLost);
-        for (_, done) in self.held.drain(..) {
-            done(Err(NodeError::Stopped));
-        }
+        self.proposals.refuse_all(&NodeError::Stopped);
         if let Some(waiting) = self.transferring.take() {
             (waiting.done)(Err(AdminError::Unknown));
         }
