@@ -120,22 +120,20 @@ impl<'a> Nemesis<'a> {
         let others: Vec<usize> = members.iter().copied().filter(|at| *at != leader).collect();
         let Some(follower) = self.pick(&others) else { return Err("a cluster of one has no followers".into()) };
         let (l, f) = (leader + 1, follower + 1);
+        let followers = self.minority(&others, members.len());
         let what = match fault {
             Fault::None => "nothing".to_owned(),
-            Fault::KillLeader => self.kill(&[leader]),
-            Fault::KillFollower => self.kill(&[follower]),
+            Fault::KillLeader => self.kill(&with(leader, followers)),
+            Fault::KillFollower => self.kill(&followers),
             Fault::KillRandom => {
-                let victim = self.pick(&members).expect("there are members");
-                self.kill(&[victim])
+                let victims = self.minority(&members, members.len());
+                self.kill(&victims)
             }
             Fault::KillAll => self.kill(&members),
-            Fault::PauseLeader => self.pause(leader),
-            Fault::PauseFollower => self.pause(follower),
-            Fault::IsolateLeader => self.isolate(leader, &others),
-            Fault::IsolateFollower => {
-                let rest: Vec<usize> = members.iter().copied().filter(|at| *at != follower).collect();
-                self.isolate(follower, &rest)
-            }
+            Fault::PauseLeader => self.pause(&with(leader, followers)),
+            Fault::PauseFollower => self.pause(&followers),
+            Fault::IsolateLeader => self.isolate(&with(leader, followers), &members),
+            Fault::IsolateFollower => self.isolate(&followers, &members),
             Fault::OneWay => {
                 let (from, to) = if self.rng.between(0, 1) == 0 { (leader, follower) } else { (follower, leader) };
                 self.cluster.network.cut(from, to);
@@ -163,11 +161,13 @@ impl<'a> Nemesis<'a> {
             Fault::Clock => self.wrong_clock(&members)?,
             Fault::Disk => self.failing_disk(&members)?,
             Fault::Wipe => {
-                self.cluster.kill9(follower);
-                self.forget(follower);
-                format!("wiped n{f}")
+                for at in &followers {
+                    self.cluster.kill9(*at);
+                    self.forget(*at);
+                }
+                format!("wiped {}", names(&followers))
             }
-            Fault::Remove => self.remove(leader, follower)?,
+            Fault::Remove => self.remove(leader, &followers),
             Fault::Add => self.add()?,
             Fault::Transfer => self.transfer(leader, follower),
             Fault::Rolling => self.rolling(&members)?,
@@ -198,6 +198,18 @@ impl<'a> Nemesis<'a> {
         }
     }
 
+    /// At random one or more of `among`, so few that a cluster of `count` still has a majority without them.
+    fn minority(&mut self, among: &[usize], count: usize) -> Vec<usize> {
+        let most = (count.saturating_sub(1) / 2).clamp(1, among.len().max(1));
+        let wanted = self.rng.between(1, most as u64) as usize;
+        let mut left = among.to_vec();
+        let mut chosen = Vec::new();
+        while chosen.len() < wanted && !left.is_empty() {
+            chosen.push(left.remove(self.rng.next_u64() as usize % left.len()));
+        }
+        chosen
+    }
+
     fn pick(&mut self, among: &[usize]) -> Option<usize> {
         (!among.is_empty()).then(|| among[self.rng.next_u64() as usize % among.len()])
     }
@@ -211,14 +223,16 @@ impl<'a> Nemesis<'a> {
         format!("killed {}", names(victims))
     }
 
-    fn pause(&mut self, at: usize) -> String {
-        self.cluster.pause(at);
-        format!("stopped n{}", at + 1)
+    fn pause(&mut self, victims: &[usize]) -> String {
+        victims.iter().for_each(|at| self.cluster.pause(*at));
+        format!("stopped {}", names(victims))
     }
 
-    fn isolate(&mut self, at: usize, others: &[usize]) -> String {
-        self.cluster.network.split(&[at], others);
-        format!("isolated n{}", at + 1)
+    /// Those inside still see each other.
+    fn isolate(&mut self, inside: &[usize], members: &[usize]) -> String {
+        let outside: Vec<usize> = members.iter().copied().filter(|at| !inside.contains(at)).collect();
+        self.cluster.network.split(inside, &outside);
+        format!("isolated {}", names(inside))
     }
 
     fn flap(&mut self, leader: usize, others: &[usize], hold: Duration) -> String {
@@ -254,7 +268,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn failing_disk(&mut self, members: &[usize]) -> Result<String, String> {
-        let victim = self.pick(members).expect("there are members");
+        let victims = self.minority(members, members.len());
         let (call, errno) = match self.rng.between(0, 3) {
             0 => ("write", libc::ENOSPC),
             1 => ("write", libc::EIO),
@@ -262,20 +276,22 @@ impl<'a> Nemesis<'a> {
             _ => ("allocate", libc::ENOSPC),
         };
         let at = self.rng.between(1, 50);
-        let Some(shims) = &self.shims else { return Err("no C compiler for the shim".into()) };
-        let env = shims.failing_disk(call, &format!("n{}/", victim + 1), at, errno);
-        self.restart_with(victim, &env)?;
+        for victim in &victims {
+            let Some(shims) = &self.shims else { return Err("no C compiler for the shim".into()) };
+            let env = shims.failing_disk(call, &format!("n{}/", victim + 1), at, errno);
+            self.restart_with(*victim, &env)?;
+        }
         let leader = self.cluster.leader(HEALTHY_LIMIT)?;
         let told = match self.rng.between(0, 1) == 0 {
-            true => self.post_leader(leader, victim),
+            true => self.post_leader(leader, victims[0]),
             false => "no".into(),
         };
         if let Some(shims) = &self.shims {
             shims.arm();
         }
         Ok(format!(
-            "n{}: {call} number {at} and all later ones fail with errno {errno}; asked to lead: {told}",
-            victim + 1
+            "{}: {call} number {at} and all later ones fail with errno {errno}; first asked to lead: {told}",
+            names(&victims)
         ))
     }
 
@@ -284,12 +300,16 @@ impl<'a> Nemesis<'a> {
         self.cluster.wipe(at);
     }
 
-    /// Takes a member out of the cluster and empties it; healing starts it again, so that it joins as a new node.
-    fn remove(&mut self, leader: usize, victim: usize) -> Result<String, String> {
-        let told = self.delete(leader, victim);
-        self.terminate(victim);
-        self.forget(victim);
-        Ok(format!("removed n{}: {told}", victim + 1))
+    /// Takes members out of the cluster, one after the other, and empties them; healing starts them again, so that they
+    /// join as new nodes.
+    fn remove(&mut self, leader: usize, victims: &[usize]) -> String {
+        let mut told = Vec::new();
+        for at in victims {
+            told.push(self.delete(leader, *at));
+            self.terminate(*at);
+            self.forget(*at);
+        }
+        format!("removed {}: {}", names(victims), told.join(", "))
     }
 
     fn add(&mut self) -> Result<String, String> {
@@ -325,12 +345,15 @@ impl<'a> Nemesis<'a> {
     }
 
     fn rolling(&mut self, members: &[usize]) -> Result<String, String> {
-        for at in members {
-            self.terminate(*at);
-            self.cluster.start(*at, &Vec::new());
-            self.cluster.wait_node_ready(*at, HEALTHY_LIMIT)?;
+        let together = self.minority(members, members.len()).len();
+        for batch in members.chunks(together) {
+            batch.iter().for_each(|at| self.terminate(*at));
+            batch.iter().for_each(|at| self.cluster.start(*at, &Vec::new()));
+            for at in batch {
+                self.cluster.wait_node_ready(*at, HEALTHY_LIMIT)?;
+            }
         }
-        Ok(format!("restarted {} in turn", names(members)))
+        Ok(format!("restarted {} in turn, {together} at a time", names(members)))
     }
 
     fn terminate(&mut self, at: usize) {
@@ -360,6 +383,12 @@ impl<'a> Nemesis<'a> {
     }
 }
 
+/// The leader and some of its followers, not more of them all than before.
+fn with(leader: usize, followers: Vec<usize>) -> Vec<usize> {
+    let company = followers.len() - 1;
+    std::iter::once(leader).chain(followers.into_iter().take(company)).collect()
+}
+
 fn names(nodes: &[usize]) -> String {
     nodes.iter().map(|at| format!("n{}", at + 1)).collect::<Vec<_>>().join(", ")
 }
@@ -375,5 +404,11 @@ mod tests {
         assert_eq!(parse("mix").map(|faults| faults.len()), Ok(FAULTS.len() - 1));
         assert!(parse("kil").is_err());
         assert_eq!(name(Fault::LeaderDeaf), "leader-deaf");
+    }
+
+    #[test]
+    fn the_leader_takes_the_place_of_one_of_its_followers() {
+        assert_eq!(with(0, vec![1]), [0]);
+        assert_eq!(with(2, vec![4, 3]), [2, 4]);
     }
 }
