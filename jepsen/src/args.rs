@@ -29,7 +29,8 @@ impl Args {
         }
     }
 
-    pub fn finish(self) -> Result<(), String> {
+    /// Called before a cluster is made: a word that nobody knows must not come to light after an hour's run.
+    pub fn finish(&self) -> Result<(), String> {
         match self.pairs.keys().next() {
             Some(name) => Err(format!("--{name}: this mode does not know it")),
             None => Ok(()),

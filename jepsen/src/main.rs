@@ -10,8 +10,8 @@ type Mode = fn(&mut Args) -> Result<Report, String>;
 
 const MODES: [(&str, Mode, &str); 5] = [
     ("run", run::main, "--nemesis mix|smoke|NAME,.. --seconds 60 --clients 64 --think-ms 40 --seed S --nodes 3"),
-    ("failover", failover::main, "--tries 50 --how kill|stop --timings default|fast --clients 0"),
-    ("rolling", rolling::main, "--seconds 30 --clients 64"),
+    ("failover", failover::main, "--tries 50 --how kill|stop|cut|deaf|mute|term|transfer --clients 0 --bound-ms 2000"),
+    ("rolling", rolling::main, "--seconds 30 --clients 64 --down 1"),
     ("rebuild", rebuild::main, "--gb 1 --clients 8"),
     ("bench3", bench3::main, "--seconds 5 --connections 1,16,64,256 --own-loop"),
 ];
@@ -20,15 +20,13 @@ fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let name = words.next().unwrap_or_default();
     let Some((_, mode, _)) = MODES.iter().find(|(mode, _, _)| *mode == name) else {
-        eprintln!("ferrolite-jepsen MODE [--server PATH] [--dir PATH] [--keep] [--flags 'FLAG ..'] ...");
+        eprintln!(
+            "ferrolite-jepsen MODE [--server PATH] [--dir PATH] [--keep] [--nodes 3] [--timings default|fast] [--flags 'FLAG ..'] ..."
+        );
         MODES.iter().for_each(|(name, _, options)| eprintln!("  {name} {options}"));
         return ExitCode::from(2);
     };
-    let report = Args::parse(words).and_then(|mut args| {
-        let report = mode(&mut args);
-        args.finish().and(report)
-    });
-    match report {
+    match Args::parse(words).and_then(|mut args| mode(&mut args)) {
         Ok(report) if report.passed() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
         Err(text) => {

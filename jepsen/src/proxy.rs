@@ -38,6 +38,8 @@ pub struct Network {
     stopped: AtomicBool,
     /// Connections that no node owned any more when they were looked at.
     pub strangers: AtomicU64,
+    /// Longest time that a new connection waited until its owner was found: a delay that is the harness's own doing.
+    pub slowest_lookup_us: AtomicU64,
 }
 
 struct Connection {
@@ -56,6 +58,7 @@ impl Network {
             open: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
             strangers: AtomicU64::new(0),
+            slowest_lookup_us: AtomicU64::new(0),
         })
     }
 
@@ -134,7 +137,9 @@ impl Network {
     fn carry(self: Arc<Self>, near: TcpStream, to: usize, listen_port: u16, node_port: u16) {
         let Ok(SocketAddr::V4(peer)) = near.peer_addr() else { return };
         let pids: Vec<u32> = self.pids.iter().map(|pid| pid.load(SeqCst)).collect();
+        let began = Instant::now();
         let owner = procnet::owner(peer.port(), listen_port, &pids);
+        self.slowest_lookup_us.fetch_max(began.elapsed().as_micros() as u64, SeqCst);
         let Some(from) = owner.and_then(|pid| pids.iter().position(|p| *p == pid)) else {
             self.strangers.fetch_add(1, SeqCst);
             return;

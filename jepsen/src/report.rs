@@ -139,11 +139,12 @@ pub fn percentile(sorted: &[u64], percent: f64) -> u64 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// p50, p99 and max of times in microseconds, told in milliseconds.
+/// p50, p90, p99 and max of times in microseconds, told in milliseconds.
 pub fn spread_ms(mut times_us: Vec<u64>) -> Value {
     times_us.sort_unstable();
     let ms = |us: u64| (us as f64 / 100.0).round() / 10.0;
-    json!({"count": times_us.len(), "p50_ms": ms(percentile(&times_us, 50.0)), "p99_ms": ms(percentile(&times_us, 99.0)),
+    json!({"count": times_us.len(), "p50_ms": ms(percentile(&times_us, 50.0)),
+        "p90_ms": ms(percentile(&times_us, 90.0)), "p99_ms": ms(percentile(&times_us, 99.0)),
         "max_ms": ms(times_us.last().copied().unwrap_or(0))})
 }
 

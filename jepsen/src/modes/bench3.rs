@@ -1,10 +1,11 @@
 //! Figures of three nodes on one machine: writes/s and reads/s on the leader and through a follower, with `wrk` where it is
 //! installed and with a loop of our own where not.
 
+use super::execute;
 use super::load::Load;
-use super::{Scratch, execute, plan};
+use super::setup::Setup;
 use crate::args::Args;
-use crate::cluster::{Cluster, HEALTHY_LIMIT};
+use crate::cluster::HEALTHY_LIMIT;
 use crate::report::{Report, spread_ms};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -16,21 +17,16 @@ const WRITE_BODY: &str = r#"[["INSERT INTO bench(name, value) VALUES(?, ?)", "a 
 const READ_BODY: &str = r#"[["SELECT id, name, value FROM point WHERE id = ?", 4242]]"#;
 
 pub fn main(args: &mut Args) -> Result<Report, String> {
-    let scratch = Scratch::take(args)?;
-    let seconds: u64 = args.take("seconds", 5)?;
-    let list: String = args.take("connections", "1,16,64,256".into())?;
+    let mut setup = Setup::take("bench3", args)?;
+    let seconds = setup.option(args, "seconds", 5u64)?;
+    let list = setup.option(args, "connections", "1,16,64,256".to_owned())?;
     let own: bool = args.take("own-loop", false)?;
-    let plan = plan(args, &scratch, false, 0)?;
     let connections: Result<Vec<usize>, _> = list.split(',').map(str::parse).collect();
     let connections = connections.map_err(|e| format!("--connections {list:?}: {e}"))?;
     let wrk = !own && Command::new("wrk").arg("--version").output().is_ok();
-    let mut report = Report::new("bench3");
-    report.set("seconds", seconds);
-    report.set("nodes", plan.nodes as u64);
-    report.set("load", if wrk { "wrk -t1" } else { "own loop" });
-    report.set("flags", plan.flags.clone());
-
-    let cluster = Cluster::form(plan)?;
+    setup.report.set("load", if wrk { "wrk -t1" } else { "own loop" });
+    let cluster = setup.form(args)?;
+    let report = &mut setup.report;
     let leader = cluster.leader(HEALTHY_LIMIT)?;
     prepare(cluster.members[leader].http_port)?;
     cluster.wait_in_step(HEALTHY_LIMIT)?;
@@ -48,7 +44,7 @@ pub fn main(args: &mut Args) -> Result<Report, String> {
             let mut row = serde_json::Map::new();
             for count in &connections {
                 let figure = match wrk {
-                    true => with_wrk(&scratch.dir, port, *count, path, body, seconds)?,
+                    true => with_wrk(&cluster.plan.dir, port, *count, path, body, seconds)?,
                     false => with_own_loop(port, *count, path, body, seconds),
                 };
                 println!("{what} on {name}, {count} connections: {figure}");
@@ -61,9 +57,7 @@ pub fn main(args: &mut Args) -> Result<Report, String> {
     if let Err(text) = cluster.wait_in_step(HEALTHY_LIMIT) {
         report.fail(text);
     }
-    drop(cluster);
-    scratch.finish(&report);
-    Ok(report)
+    Ok(setup.close_without_history(cluster))
 }
 
 fn prepare(port: u16) -> Result<(), String> {

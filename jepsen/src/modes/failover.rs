@@ -1,103 +1,137 @@
-//! How long writes are not possible after the leader died: from the signal to the first acknowledged write, sent after it,
-//! through any surviving node.
+//! How long a cluster is without a leader that serves, for every way of losing one. Time starts at the fault.
+//!
+//! Three times are told of each try ([`outage`](super::outage) takes them): when another node says that it leads, when a write
+//! is first acknowledged through any other node, and when a client that knows all nodes, and asks the lost one first, has
+//! its first write acknowledged.
 
-use super::{Scratch, create_tables, plan};
+use super::outage::{self, Outage};
+use super::setup::{Load, Setup, Stage};
 use crate::args::Args;
-use crate::client::{Outcome, classify};
 use crate::cluster::{Cluster, HEALTHY_LIMIT};
-use crate::context::Context;
 use crate::http::Client;
+use crate::nemesis::TERMINATE_LIMIT;
 use crate::report::{Report, spread_ms};
 use crate::rng::Rng;
 use crate::workload::Crowd;
 use serde_json::json;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::str::FromStr;
+use std::time::Duration;
 
-/// A try that takes longer than this is given up and fails the run.
-const TRY_LIMIT: Duration = Duration::from_secs(30);
-const PROBE: &str = r#"["INSERT INTO probe(at) VALUES(1)"]"#;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// SIGKILL: its connections are closed by the kernel.
+    Kill,
+    /// SIGSTOP: its connections stay open and say nothing.
+    Stop,
+    /// No byte passes in either direction; no connection is closed.
+    Cut,
+    /// It is heard and hears nobody.
+    Deaf,
+    /// It hears everybody and nobody hears it.
+    Mute,
+    /// SIGTERM.
+    Term,
+    /// It is asked to hand over to another node.
+    Transfer,
+}
+
+const LOSSES: [(&str, Loss); 7] = [
+    ("kill", Loss::Kill),
+    ("stop", Loss::Stop),
+    ("cut", Loss::Cut),
+    ("deaf", Loss::Deaf),
+    ("mute", Loss::Mute),
+    ("term", Loss::Term),
+    ("transfer", Loss::Transfer),
+];
+
+impl FromStr for Loss {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Loss, ()> {
+        LOSSES.iter().find(|(name, _)| *name == text).map(|(_, loss)| *loss).ok_or(())
+    }
+}
+
+impl Loss {
+    fn needs_proxy(self) -> bool {
+        matches!(self, Loss::Cut | Loss::Deaf | Loss::Mute)
+    }
+
+    fn strike(self, cluster: &mut Cluster, leader: usize, others: &[usize]) {
+        match self {
+            // Only the signal: to wait for the end of the process is no part of the fault.
+            Loss::Kill => cluster.signal(leader, libc::SIGKILL),
+            Loss::Stop => cluster.pause(leader),
+            Loss::Cut => cluster.network.split(&[leader], others),
+            Loss::Deaf => others.iter().for_each(|at| cluster.network.cut(*at, leader)),
+            Loss::Mute => others.iter().for_each(|at| cluster.network.cut(leader, *at)),
+            Loss::Term => cluster.signal(leader, libc::SIGTERM),
+            Loss::Transfer => {
+                let (port, target) = (cluster.members[leader].http_port, cluster.members[others[0]].id.clone());
+                // A failure shows as a try without a new leader.
+                std::thread::spawn(move || Client::new(port).post("/leader", &format!(r#"{{"id":"{target}"}}"#)));
+            }
+        }
+    }
+
+    fn heal(self, cluster: &mut Cluster, leader: usize, rng: &mut Rng) -> Result<(), String> {
+        match self {
+            Loss::Kill => cluster.kill9(leader),
+            Loss::Stop => cluster.resume(leader),
+            Loss::Cut | Loss::Deaf | Loss::Mute => cluster.network.heal(rng.between(0, 1) == 0),
+            Loss::Term => cluster.terminate(leader, TERMINATE_LIMIT).map(|_| ())?,
+            Loss::Transfer => {}
+        }
+        if !cluster.runs(leader) {
+            cluster.start(leader, &Vec::new());
+        }
+        Ok(())
+    }
+}
 
 pub fn main(args: &mut Args) -> Result<Report, String> {
-    let scratch = Scratch::take(args)?;
-    let tries: u64 = args.take("tries", 50)?;
-    let how: String = args.take("how", "kill".into())?;
-    let clients: u64 = args.take("clients", 0)?;
-    let think_ms: u64 = args.take("think-ms", 100)?;
-    let bound_ms: u64 = args.take("bound-ms", 2000)?;
-    let seed: u64 = args.take("seed", 1)?;
-    let plan = plan(args, &scratch, false, 0)?;
-    let mut report = Report::new("failover");
-    report.set("tries", tries);
-    report.set("how", how.clone());
-    report.set("clients", clients);
-    report.set("flags", plan.flags.clone());
-
-    let nodes = plan.nodes;
-    let mut cluster = Cluster::form(plan)?;
-    create_tables(&cluster)?;
-    let context = Arc::new(Context::new(cluster.ports(), nodes, think_ms, seed));
-    let mut rng = Rng::new(seed);
-    let crowd = Crowd::start(&context, clients, &mut rng);
-    let mut times_us = Vec::new();
+    let mut setup = Setup::take("failover", args)?;
+    let tries = setup.option(args, "tries", 50u64)?;
+    let how = setup.option(args, "how", "kill".to_owned())?;
+    let loss: Loss = how.parse().map_err(|()| format!("--how {how:?}: one of {:?}", LOSSES.map(|(name, _)| name)))?;
+    let bound_ms = setup.option(args, "bound-ms", 2000u64)?;
+    let load = setup.load(args, Load { clients: 0, think_ms: 100, seed: 1 })?;
+    setup.plan.proxied = loss.needs_proxy();
+    let Stage { mut cluster, context, mut rng } = setup.stage(args, load)?;
+    let crowd = Crowd::start(&context, load.clients, &mut rng);
+    let (nodes, report) = (setup.plan.nodes, &mut setup.report);
+    let mut outages: Vec<Outage> = Vec::new();
     for number in 0..tries {
         cluster.wait_ready(HEALTHY_LIMIT)?;
         // The leader's heartbeats are at a random point of their interval.
         std::thread::sleep(Duration::from_millis(rng.between(500, 1500)));
         let leader = cluster.leader(HEALTHY_LIMIT)?;
-        let survivors: Vec<u16> =
-            (0..nodes).filter(|at| *at != leader).map(|at| cluster.members[at].http_port).collect();
-        let began = Instant::now();
-        match how.as_str() {
-            "kill" => cluster.kill9(leader),
-            "stop" => cluster.pause(leader),
-            other => return Err(format!("--how {other:?}: kill or stop")),
+        let term = cluster.term();
+        let others: Vec<usize> = (0..nodes).filter(|at| *at != leader).collect();
+        let outage = outage::measure(&cluster.ports(), leader, term, || loss.strike(&mut cluster, leader, &others));
+        println!("try {number}: n{} lost in term {term}: {outage:?}", leader + 1);
+        match outage {
+            Ok(outage) => {
+                report.events.push(json!({"lost": format!("n{}", leader + 1), "term": term, "terms": outage.terms,
+                    "leads_ms": outage.leads_us / 1000, "write_ms": outage.write_us / 1000,
+                    "client_ms": outage.client_us / 1000}));
+                outages.push(outage);
+            }
+            Err(text) => report.fail(format!("try {number}, n{} lost: {text}", leader + 1)),
         }
-        match first_write(&survivors, began) {
-            Some(took) => times_us.push(took.as_micros() as u64),
-            None => report.fail(format!("try {number}: no write within {TRY_LIMIT:?} after n{} was lost", leader + 1)),
-        }
-        println!("try {number}: n{} lost, {:?} ms", leader + 1, times_us.last().map(|us| us / 1000));
-        match how.as_str() {
-            "kill" => cluster.start(leader, &Vec::new()),
-            _ => cluster.resume(leader),
-        }
+        loss.heal(&mut cluster, leader, &mut rng)?;
     }
-    report.events.push(json!({"times_ms": times_us.iter().map(|us| us / 1000).collect::<Vec<_>>()}));
-    let spread = spread_ms(times_us);
-    let p99_ms = spread["p99_ms"].as_f64().unwrap_or(0.0);
-    report.figure("loss of the leader to first acknowledged write", spread);
+    let times = |of: fn(&Outage) -> u64| outages.iter().map(of).collect::<Vec<_>>();
+    let serving = spread_ms(times(|outage| outage.write_us));
+    let p99_ms = serving["p99_ms"].as_f64().unwrap_or(0.0);
+    report.figure("1. until another node leads", spread_ms(times(|outage| outage.leads_us)));
+    report.figure("2. until a write is acknowledged", serving);
+    report.figure("3. until a client that asks the lost node first", spread_ms(times(|outage| outage.client_us)));
+    report.figure("elections that took more than one term", times(|o| u64::from(o.terms > 1)).iter().sum::<u64>());
     if p99_ms > bound_ms as f64 {
         report.fail(format!("p99 of {p99_ms} ms is above {bound_ms} ms"));
     }
     let history = crowd.finish(Duration::from_secs(30));
-    super::verify::verify(&mut cluster, history, &mut report);
-    drop(cluster);
-    scratch.finish(&report);
-    Ok(report)
-}
-
-/// One prober for each node; the first acknowledgement counts.
-fn first_write(ports: &[u16], began: Instant) -> Option<Duration> {
-    let done = Arc::new(AtomicBool::new(false));
-    let (sender, receiver) = std::sync::mpsc::channel();
-    for port in ports.iter().copied() {
-        let (done, sender) = (Arc::clone(&done), sender.clone());
-        std::thread::spawn(move || {
-            while !done.load(SeqCst) {
-                let mut client = Client::new(port).with_timeout(Duration::from_secs(2));
-                let answer = client.post("/db/execute?timeout=1s", PROBE);
-                if classify(answer).0 == Outcome::Ok {
-                    // Nobody listens any more when another prober was faster.
-                    let _ = sender.send(began.elapsed());
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
-    }
-    let first = receiver.recv_timeout(TRY_LIMIT).ok();
-    done.store(true, SeqCst);
-    first
+    Ok(setup.close(cluster, history))
 }

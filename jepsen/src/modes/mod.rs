@@ -2,55 +2,19 @@
 
 pub mod bench3;
 pub mod failover;
+pub mod health;
 pub mod load;
+pub mod outage;
 pub mod rebuild;
 pub mod rolling;
 pub mod run;
+pub mod setup;
 pub mod verify;
 
-use crate::args::Args;
-use crate::cluster::{Cluster, Plan};
+use crate::cluster::Cluster;
 use crate::http::Client;
-use crate::report::Report;
 use crate::workload::{SCHEMA, bank};
-use std::path::PathBuf;
 use std::time::Duration;
-
-/// The directory of a run: kept when it failed or when that is wanted.
-pub struct Scratch {
-    pub dir: PathBuf,
-    pub keep: bool,
-}
-
-impl Scratch {
-    pub fn take(args: &mut Args) -> Result<Scratch, String> {
-        let default = std::env::temp_dir().join(format!("ferrolite-jepsen-{}", std::process::id()));
-        Ok(Scratch { dir: args.take("dir", default)?, keep: args.take("keep", false)? })
-    }
-
-    /// Tells the report and cleans up.
-    pub fn finish(self, report: &Report) {
-        report.publish(&self.dir);
-        if report.passed() && !self.keep {
-            // What cannot be removed is only left behind.
-            let _ = std::fs::remove_dir_all(&self.dir);
-        } else {
-            println!("logs, data and reports: {}", self.dir.display());
-        }
-    }
-}
-
-/// A plan from the command line.
-pub fn plan(args: &mut Args, scratch: &Scratch, proxied: bool, spares: usize) -> Result<Plan, String> {
-    Ok(Plan {
-        server: args.server()?,
-        dir: scratch.dir.clone(),
-        nodes: args.take("nodes", 3)?,
-        spares,
-        proxied,
-        flags: args.flags()?,
-    })
-}
 
 /// Runs statements through a node until they are acknowledged; they must bear being done twice.
 pub fn execute(port: u16, statements: &[String]) -> Result<(), String> {

@@ -1,8 +1,9 @@
 //! A follower that lost its disk gets a whole database again while writing goes on: what it costs the leader's writes, and
 //! whether it costs an election.
 
+use super::execute;
 use super::load::{Load, Sample};
-use super::{Scratch, execute, plan};
+use super::setup::Setup;
 use crate::args::Args;
 use crate::cluster::{Cluster, HEALTHY_LIMIT, wait};
 use crate::report::{Report, percentile, spread_ms};
@@ -15,19 +16,13 @@ const REBUILD_LIMIT: Duration = Duration::from_secs(900);
 const WRITE: &str = r#"[["INSERT INTO live(name, value) VALUES(?, ?)", "a name of some length", 12345]]"#;
 
 pub fn main(args: &mut Args) -> Result<Report, String> {
-    let scratch = Scratch::take(args)?;
-    let gb: f64 = args.take("gb", 1.0)?;
-    let connections: usize = args.take("clients", 8)?;
-    let think_ms: u64 = args.take("think-ms", 10)?;
-    let normal_s: u64 = args.take("normal-seconds", 30)?;
-    let plan = plan(args, &scratch, false, 0)?;
-    let mut report = Report::new("rebuild");
-    report.set("gb", gb);
-    report.set("clients", connections as u64);
-    report.set("think_ms", think_ms);
-    report.set("flags", plan.flags.clone());
-
-    let mut cluster = Cluster::form(plan)?;
+    let mut setup = Setup::take("rebuild", args)?;
+    let gb = setup.option(args, "gb", 1.0)?;
+    let connections = setup.option(args, "clients", 8usize)?;
+    let think_ms = setup.option(args, "think-ms", 10u64)?;
+    let normal_s = setup.option(args, "normal-seconds", 30u64)?;
+    let mut cluster = setup.form(args)?;
+    let report = &mut setup.report;
     let leader = cluster.leader(HEALTHY_LIMIT)?;
     let port = cluster.members[leader].http_port;
     fill(port, (gb * 1e9) as u64)?;
@@ -52,7 +47,7 @@ pub fn main(args: &mut Args) -> Result<Report, String> {
     }
     std::thread::sleep(Duration::from_secs(10));
     let samples = load.finish();
-    judge(&samples, began_us, ended_us, &mut report);
+    judge(&samples, began_us, ended_us, report);
     let elections = cluster.term() - term;
     report.figure("elections", elections);
     if elections > 0 || cluster.leader_now() != Some(leader) {
@@ -61,10 +56,8 @@ pub fn main(args: &mut Args) -> Result<Report, String> {
     if let Err(text) = cluster.wait_in_step(HEALTHY_LIMIT) {
         report.fail(text);
     }
-    check_counts(&cluster, &mut report);
-    drop(cluster);
-    scratch.finish(&report);
-    Ok(report)
+    check_counts(&cluster, report);
+    Ok(setup.close_without_history(cluster))
 }
 
 fn fill(port: u16, bytes: u64) -> Result<(), String> {

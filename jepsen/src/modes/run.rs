@@ -1,15 +1,13 @@
 //! Faults one after the other under the load of all workloads, then every check.
 
-use super::{Scratch, create_tables, plan, verify};
+use super::setup::{Load, Setup, Stage};
 use crate::args::Args;
-use crate::cluster::{Cluster, wait};
-use crate::context::Context;
+use crate::cluster::wait;
 use crate::nemesis::{self, Fault, Nemesis};
 use crate::report::Report;
 use crate::rng::Rng;
 use crate::workload::{Crowd, History};
 use serde_json::json;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longest time from a healed cluster to an acknowledged write.
@@ -26,42 +24,26 @@ struct Event {
 }
 
 pub fn main(args: &mut Args) -> Result<Report, String> {
-    let scratch = Scratch::take(args)?;
-    let names: String = args.take("nemesis", "mix".into())?;
-    let faults = nemesis::parse(&names)?;
-    let seconds: u64 = args.take("seconds", 60)?;
-    let clients: u64 = args.take("clients", 64)?;
-    let think_ms: u64 = args.take("think-ms", 40)?;
-    let in_turn: bool = args.take("in-turn", false)?;
-    let seed: u64 = args.take("seed", u64::from(std::process::id()))?;
-    let plan = plan(args, &scratch, true, 1)?;
-    let mut report = Report::new("run");
-    let setup = [("seconds", seconds), ("clients", clients), ("think_ms", think_ms), ("seed", seed)];
-    setup.into_iter().for_each(|(name, value)| report.set(name, value));
-    report.set("nemesis", names);
-    report.set("nodes", plan.nodes as u64);
-    report.set("flags", plan.flags.clone());
-
-    let nodes = plan.nodes;
-    let mut cluster = Cluster::form(plan)?;
-    create_tables(&cluster)?;
-    let context = Arc::new(Context::new(cluster.ports(), nodes, think_ms, seed));
-    let mut rng = Rng::new(seed);
+    let mut setup = Setup::take("run", args)?;
+    (setup.plan.proxied, setup.plan.spares) = (true, 1);
+    let faults = nemesis::parse(&setup.option(args, "nemesis", "mix".to_owned())?)?;
+    let seconds = setup.option(args, "seconds", 60u64)?;
+    let in_turn = setup.option(args, "in-turn", false)?;
+    let seed = u64::from(std::process::id());
+    let load = setup.load(args, Load { clients: 64, think_ms: 40, seed })?;
+    let Stage { mut cluster, context, mut rng } = setup.stage(args, load)?;
+    let report = &mut setup.report;
     let first_term = cluster.term();
-    let crowd = Crowd::start(&context, clients, &mut rng);
+    let crowd = Crowd::start(&context, load.clients, &mut rng);
     let nemesis_rng = Rng::new(rng.next_u64());
     let mut nemesis = Nemesis::new(&mut cluster, &context, nemesis_rng);
-    let events = torment(&mut nemesis, &faults, in_turn, Duration::from_secs(seconds), &mut rng, &mut report);
+    let events = torment(&mut nemesis, &faults, in_turn, Duration::from_secs(seconds), &mut rng, report);
     nemesis.heal();
     nemesis.failures.drain(..).for_each(|text| report.fail(text));
     let history = crowd.finish(FINISH_LIMIT);
     report.figure("elections (terms)", cluster.term() - first_term);
-    report.figure("strangers at the proxies", cluster.network.strangers.load(std::sync::atomic::Ordering::SeqCst));
-    tell_events(&events, &history, seconds, &mut report);
-    verify::verify(&mut cluster, history, &mut report);
-    drop(cluster);
-    scratch.finish(&report);
-    Ok(report)
+    tell_events(&events, &history, seconds, report);
+    Ok(setup.close(cluster, history))
 }
 
 fn torment(
