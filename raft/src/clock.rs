@@ -50,6 +50,14 @@ impl Clock {
         }
     }
 
+    /// Two nodes stand in one term. The next attempt comes within a part of a timeout, if neither wins: late enough for
+    /// votes that are still on their way, and spread so that the two do not meet again.
+    pub(crate) fn vote_is_split(&mut self, timing: &Timing) {
+        let part_ms = (timing.election_timeout_ms / 4).max(1);
+        let soon_ms = self.now_ms.saturating_add(part_ms).saturating_add(self.random.next_u64() % part_ms);
+        self.election_due_ms = self.election_due_ms.min(soon_ms);
+    }
+
     /// The leader is gone, most likely: the next attempt comes after one or two heartbeat intervals, in which a living
     /// leader would be heard.
     pub(crate) fn hasten_election(&mut self, timing: &Timing) {
@@ -66,7 +74,10 @@ impl Clock {
         self.reset_election(timing);
     }
 
-    /// Draws a new timeout between one and two election timeouts (Raft paper, section 5.2); a shorter one in haste.
+    /// Draws a new timeout between one and one and a half election timeouts; a shorter one in haste. The Raft paper
+    /// (section 5.2) draws up to two, to make split votes rare. Here a split takes two nodes that ask within the time of one
+    /// message, as whoever asks later is refused (`ask_before_standing`), and costs only a part of a timeout
+    /// (`vote_is_split`); so half the spread is enough, and a leader that falls silent is replaced that much sooner.
     pub(crate) fn reset_election(&mut self, timing: &Timing) {
         if self.hasty > 0 {
             self.hasty -= 1;
@@ -77,7 +88,7 @@ impl Clock {
             self.election_due_ms = self.now_ms.saturating_add(wait_ms);
             return;
         }
-        let spread = self.random.next_u64() % timing.election_timeout_ms;
+        let spread = self.random.next_u64() % (timing.election_timeout_ms / 2);
         self.election_due_ms = self.now_ms.saturating_add(timing.election_timeout_ms).saturating_add(spread);
     }
 }

@@ -278,6 +278,8 @@ impl Replica {
                 self.follow_nobody();
             }
             self.clock.reset_election(&self.config.timing);
+        } else if matches!(self.role, Role::Candidate(_)) {
+            self.clock.vote_is_split(&self.config.timing);
         }
         // Held back by `send` until the vote is on disk.
         self.send(sender, Message::VoteReply { term: self.hard.term, granted });

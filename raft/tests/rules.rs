@@ -40,6 +40,16 @@ impl Solo {
     }
 
     fn of(terms: &[u64], term: u64, members: Vec<Member>) -> Solo {
+        Solo::with(config(), terms, term, members)
+    }
+
+    /// One entry, in term 1; another seed than the others.
+    fn seeded(seed: u64) -> Solo {
+        let members = (0..3).map(|at| member(at, 100 + at as u64, Suffrage::Voter)).collect();
+        Solo::with(test_config(0, seed), &[1], 1, members)
+    }
+
+    fn with(config: Config, terms: &[u64], term: u64, members: Vec<Member>) -> Solo {
         let log: Vec<Entry> = terms.iter().zip(1..).map(|(term, index)| entry(*term, index)).collect();
         let hard = HardState { term: Term(term), voted_for: None };
         let mut found = Recovered { hard_state: hard.clone(), ..Recovered::default() };
@@ -47,7 +57,7 @@ impl Solo {
         found.memberships.push((Index(0), Membership::new(members).unwrap()));
         log.iter().for_each(|e| found.scan(e).unwrap());
         found.entries = log.clone();
-        let mut replica = Replica::new(config(), found).unwrap();
+        let mut replica = Replica::new(config, found).unwrap();
         replica.tick(1000);
         Solo {
             replica,
@@ -313,6 +323,36 @@ fn followers_stand_for_election_when_they_hear_nothing() {
     let sent = n.tick_to(1200);
     assert_eq!(names(&sent), [("n1", "PreVote"), ("n2", "PreVote")]);
     assert_eq!(n.hard.term, Term(1), "asking changes nothing");
+}
+
+#[test]
+fn a_silent_leader_is_doubted_within_one_and_a_half_timeouts() {
+    for seed in 0..200 {
+        let mut n = Solo::seeded(seed);
+        n.tick_to(1000);
+        n.hear(1, append(1, id(1, 1), Vec::new(), 1));
+        let wait_ms = n.replica.next_deadline_ms() - 1000;
+        let timeout_ms = config().timing.election_timeout_ms;
+        assert!((timeout_ms..timeout_ms * 3 / 2).contains(&wait_ms), "{wait_ms}");
+    }
+}
+
+#[test]
+fn a_candidate_that_meets_another_tries_again_soon() {
+    let timeout_ms = config().timing.election_timeout_ms;
+    let mut n = Solo::new(&[1], 1);
+    n.replica.campaign();
+    n.turn();
+    n.hear(1, Message::PreVoteReply { term: Term(2), granted: true });
+    assert!(n.replica.next_deadline_ms() >= 1000 + timeout_ms);
+    let reply = only(n.hear(2, vote(2, id(1, 1))));
+    assert_eq!(reply, Message::VoteReply { term: Term(2), granted: false });
+    let due_ms = n.replica.next_deadline_ms();
+    assert!((1000 + timeout_ms / 4..1000 + timeout_ms / 2).contains(&due_ms), "{due_ms}");
+    n.hear(2, vote(2, id(1, 1)));
+    assert!(n.replica.next_deadline_ms() <= due_ms, "who asks again cannot put it off");
+    n.hear(1, Message::VoteReply { term: Term(2), granted: true });
+    assert!(n.replica.is_leader(), "it can still win");
 }
 
 #[test]
