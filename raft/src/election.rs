@@ -326,8 +326,11 @@ impl Replica {
         }
         if self.disk_stalled() {
             self.alarm(Alarm::DiskStalled);
+            self.nominate_successor(self.commit);
             self.step_down();
         } else if !self.quorum_is_near() && !mutant!("no_check_quorum") {
+            // Perhaps it is only deaf, and they have heard its heartbeats up to now.
+            self.nominate_successor(self.commit);
             self.step_down();
         }
     }

@@ -90,7 +90,8 @@ impl Replica {
         }
     }
 
-    /// A leader that was removed hands over before it goes, so that nobody has to wait for a timeout.
+    /// A leader that was removed, or is of no more use, names who shall follow before it goes, so that nobody has to wait
+    /// for a timeout.
     pub(crate) fn nominate_successor(&mut self, at_least: Index) {
         let Role::Leader(leader) = &self.role else { return };
         let successor = leader.peers.iter().filter(|p| p.is_voter() && p.matched >= at_least).max_by_key(|p| p.matched);

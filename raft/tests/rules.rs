@@ -591,8 +591,10 @@ fn a_leader_without_a_quorum_steps_down() {
     n.acknowledge(1, 2);
     n.tick_to(1130);
     assert!(n.replica.is_leader());
-    n.tick_to(1131);
+    let sent = n.tick_to(1131);
     assert!(!n.replica.is_leader());
+    // It may only be deaf: then they would wait for a whole timeout from its last heartbeat on.
+    assert_eq!(names(&sent), [("n1", "TimeoutNow")], "the one that holds most of its log");
 }
 
 #[test]
