@@ -5,7 +5,7 @@
 //! opened the connection. A cut link holds bytes back, as a network does whose packets are sent again later; it also holds
 //! back the end of the stream. It must never change or lose bytes of a connection that lives.
 
-use crate::procnet;
+use crate::procnet::Owners;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -34,6 +34,7 @@ pub struct Network {
     links: Vec<Link>,
     /// Process ids of the nodes, 0 for one that does not run.
     pids: Vec<AtomicU32>,
+    owners: Owners,
     open: Mutex<Vec<Connection>>,
     stopped: AtomicBool,
     /// Connections that no node owned any more when they were looked at.
@@ -55,6 +56,7 @@ impl Network {
             nodes,
             links: (0..nodes * nodes).map(|_| Link::default()).collect(),
             pids: (0..nodes).map(|_| AtomicU32::new(0)).collect(),
+            owners: Owners::default(),
             open: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
             strangers: AtomicU64::new(0),
@@ -138,7 +140,7 @@ impl Network {
         let Ok(SocketAddr::V4(peer)) = near.peer_addr() else { return };
         let pids: Vec<u32> = self.pids.iter().map(|pid| pid.load(SeqCst)).collect();
         let began = Instant::now();
-        let owner = procnet::owner(peer.port(), listen_port, &pids);
+        let owner = self.owners.find(peer.port(), listen_port, &pids);
         self.slowest_lookup_us.fetch_max(began.elapsed().as_micros() as u64, SeqCst);
         let Some(from) = owner.and_then(|pid| pids.iter().position(|p| *p == pid)) else {
             self.strangers.fetch_add(1, SeqCst);
