@@ -1,10 +1,10 @@
 //! Membership changes by the leader: one at a time (thesis, sections 4.1 to 4.2), learners before voters.
 
-use crate::membership::{Member, Membership, Suffrage};
+use crate::membership::{Member, Membership, MembershipError, Suffrage};
 use crate::progress::{CatchUp, Leaving, Peer};
 use crate::replica::{Replica, Sender};
 use crate::role::Role;
-use crate::{EntryKind, Index, LogId, NodeId};
+use crate::{EntryKind, Incarnation, Index, LogId, NodeId};
 use std::sync::Arc;
 
 /// One change of the configuration.
@@ -38,7 +38,7 @@ pub enum ChangeError {
     /// The last voter cannot be removed.
     LastVoter,
     /// The outcome would not be a valid membership.
-    Invalid(crate::membership::MembershipError),
+    Invalid(MembershipError),
 }
 
 impl Replica {
@@ -91,16 +91,22 @@ impl Replica {
         let Some(membership) = self.memberships.current() else { return };
         let Role::Leader(leader) = &mut self.role else { return };
         for peer in &mut leader.peers {
-            let member = membership.get(&peer.id).filter(|m| m.incarnation == peer.incarnation);
+            let member = membership.get(&peer.id).filter(|m| may_be_one_life(m, peer));
             match member {
-                Some(member) => peer.suffrage = member.suffrage,
+                Some(member) => {
+                    peer.suffrage = member.suffrage;
+                    // It has not answered yet, so nothing is counted for it.
+                    if peer.incarnation == Incarnation(0) {
+                        peer.incarnation = member.incarnation;
+                    }
+                }
                 None => {
                     peer.leaving.get_or_insert(Leaving { removed_at, until_ms });
                 }
             }
         }
         // A new life of a known id is a new peer: what its former self acknowledged says nothing.
-        leader.peers.retain(|peer| membership.get(&peer.id).is_none_or(|m| m.incarnation == peer.incarnation));
+        leader.peers.retain(|peer| membership.get(&peer.id).is_none_or(|m| may_be_one_life(m, peer)));
         for member in membership.members().iter().filter(|m| m.id != self.config.id) {
             if !leader.peers.iter().any(|peer| peer.id == member.id) {
                 leader.peers.push(Peer::new(member, last, now_ms));
@@ -142,6 +148,44 @@ impl Replica {
         }
         let next = Membership::new(members).expect("a promotion keeps a membership valid");
         self.append_membership(next);
+    }
+
+    /// Puts the lives of members in their places that a membership made by hand (recovery after the loss of a quorum) does
+    /// not know: the leader's own, and those of the peers that have answered it in its term. From then on every other life
+    /// under these names is a stranger, as it is to every other membership.
+    ///
+    /// Why one entry may do so for several at once, and needs no more than the ordinary gates: who votes does not change,
+    /// so every majority before it and every majority after it have a node in common. And it is one *life* that stands
+    /// in both: the leader has counted no other of this node in its term (`Leading::peer`); one without a log answers
+    /// nobody that does not name it (`is_not_meant`); and one that has a log of this cluster was let in by its name, so the
+    /// membership knew it. What remains are two copies of one directory, which have one incarnation: no change of the
+    /// membership can tell those apart.
+    ///
+    /// A member that does not answer keeps its 0 until it does. Nothing is lost by a crash or a new leader in between:
+    /// an entry that is overwritten takes its pins along, and the next leader makes them anew from what it hears.
+    pub(crate) fn pin_lives(&mut self) {
+        let unknown = |m: &Member| m.incarnation == Incarnation(0);
+        let Some(current) = self.memberships.current() else { return };
+        if !current.members().iter().any(unknown) || !self.change_is_allowed() {
+            return;
+        }
+        let Role::Leader(leader) = &self.role else { return };
+        if leader.transfer.is_some() {
+            return;
+        }
+        let mut members = current.members().to_vec();
+        let mut is_pinned = false;
+        for member in members.iter_mut().filter(|m| unknown(m)) {
+            if member.id == self.config.id {
+                member.incarnation = self.config.incarnation;
+            } else if let Some(peer) = leader.peers.iter().find(|peer| peer.id == member.id) {
+                member.incarnation = peer.incarnation;
+            }
+            is_pinned |= !unknown(member);
+        }
+        if is_pinned {
+            self.append_membership(Membership::new(members).expect("a pin keeps a membership valid"));
+        }
     }
 
     /// The commit index rose. A leader that the configuration in force no longer knows has served until its own
@@ -195,12 +239,21 @@ impl Replica {
     }
 }
 
+/// Whether what `peer` acknowledged was acknowledged by the life that `member` names, as far as that is known.
+fn may_be_one_life(member: &Member, peer: &Peer) -> bool {
+    let unknown = Incarnation(0);
+    member.incarnation == peer.incarnation || member.incarnation == unknown || peer.incarnation == unknown
+}
+
 fn changed(current: &Membership, change: Change) -> Result<Membership, ChangeError> {
     let mut members = current.members().to_vec();
     match change {
         Change::Add(mut member) => {
             if current.get(&member.id).is_some() {
                 return Err(ChangeError::AlreadyMember);
+            }
+            if member.incarnation == Incarnation(0) {
+                return Err(ChangeError::Invalid(MembershipError("who joins must say which life it is")));
             }
             if member.suffrage == Suffrage::Voter {
                 member.suffrage = Suffrage::Learner;

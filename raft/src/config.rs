@@ -19,7 +19,8 @@ pub const INDEX_MAX: u64 = u64::MAX / 4;
 /// Names one life of one data directory. Drawn at random (not zero) when a directory is made; a wiped node so
 /// comes back as a stranger that cannot vote or acknowledge in the name of the data it lost.
 ///
-/// `Incarnation(0)` means "not known": it matches any. It stands only in memberships written by hand.
+/// `Incarnation(0)` means "not known": it matches any. It stands only in memberships written by hand, and only until the
+/// leader has heard from that member: then it is put in its place (`change::pin_lives`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 

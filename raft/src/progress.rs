@@ -27,6 +27,8 @@ pub(crate) enum PeerState {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
+    /// The life that is spoken to. Where the membership does not know it (0), the first that answers in the term: what
+    /// two lives of one node acknowledge never counts together.
     pub(crate) incarnation: Incarnation,
     pub(crate) suffrage: Suffrage,
     /// The peer's log equals the leader's up to here, durably (figure 2: matchIndex).

@@ -336,8 +336,11 @@ impl Replica {
         if envelope.to != self.config.id || envelope.from == self.config.id {
             return Err(StepError::Misdirected);
         }
-        if !envelope.to_incarnation.matches(self.config.incarnation) {
+        if !envelope.to_incarnation.matches(self.config.incarnation) || self.is_not_meant(envelope.to_incarnation) {
             return Err(StepError::OtherIncarnation);
+        }
+        if envelope.from_incarnation == Incarnation(0) {
+            return Err(StepError::Malformed("a message from no life"));
         }
         if envelope.message.term() > TERM_MAX {
             return Err(StepError::Malformed("a term beyond all bounds"));
@@ -355,6 +358,13 @@ impl Replica {
             return Err(StepError::Malformed("an index beyond all bounds"));
         }
         Ok(())
+    }
+
+    /// A membership by hand does not know the lives of its members, but it means such as have a log: it was made from
+    /// one. Who has none (its directory was emptied) has lost what its former life promised, and must not vote or
+    /// acknowledge for it. Whoever adds it anew names its life.
+    fn is_not_meant(&self, to: Incarnation) -> bool {
+        to == Incarnation(0) && self.memberships.current().is_none() && !mutant!("emptied_node_answers")
     }
 
     fn dispatch(&mut self, sender: &Sender, message: Message) -> Result<(), StepError> {

@@ -9,7 +9,7 @@ use crate::reads::Reads;
 use crate::replica::{PeerStatus, ProposeError, Replica, Sender, StepError};
 use crate::role::{Leading, Role};
 use crate::tail::{Tail, entry_bytes};
-use crate::{Entry, EntryKind, Index, LogId, NodeId};
+use crate::{Entry, EntryKind, Incarnation, Index, LogId, NodeId};
 use std::sync::Arc;
 
 /// A peer that denies so often what it had acknowledged has lost it. Rejections of messages that were overtaken by newer
@@ -31,7 +31,11 @@ impl Leading {
 
     pub(crate) fn peer(&mut self, sender: &Sender) -> Result<&mut Peer, StepError> {
         let peer = self.peers.iter_mut().find(|peer| peer.id == sender.id);
-        peer.filter(|peer| peer.incarnation.matches(sender.incarnation)).ok_or(StepError::Stranger)
+        let peer = peer.filter(|peer| peer.incarnation.matches(sender.incarnation)).ok_or(StepError::Stranger)?;
+        if peer.incarnation == Incarnation(0) {
+            peer.incarnation = sender.incarnation;
+        }
+        Ok(peer)
     }
 }
 
@@ -291,6 +295,7 @@ impl Replica {
             leader.heartbeat_due_ms = now_ms + timing.heartbeat_interval_ms;
             // Where nothing is written no acknowledgement and no commit would come to remind of a learner that was slow
             // to connect and has caught up since.
+            self.pin_lives();
             self.promote_waiting();
         }
         let Role::Leader(leader) = &mut self.role else { return };

@@ -82,6 +82,7 @@ fn run_graph(links: u8) -> Verdict {
             duration_ms: 0,
             loss_percent: 0,
             lease_ms: 500,
+            by_hand: 0,
             batch_bytes: 900,
             events: Vec::new(),
         };

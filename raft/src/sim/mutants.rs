@@ -40,6 +40,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("log_sync_skipped", "2"),
     mutant("log_rolls_without_sync", "6"),
     mutant("incarnation_ignored", "28"),
+    mutant("emptied_node_answers", "28"),
     mutant("disk_stall_ignored", "29"),
     mutant("commit_of_older_terms", "31"),
     mutant("commit_goes_back", "33"),

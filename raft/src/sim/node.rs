@@ -12,8 +12,8 @@ use super::random::Chance;
 use super::world::{Event, World};
 use crate::disk::SimDisk;
 use crate::{
-    Change, Config, Effects, EntryKind, Envelope, Incarnation, Index, LogId, NodeId, ReadToken, Replica, RoleKind,
-    SnapshotMeta, Suffrage, Timing,
+    Change, Config, Effects, EntryKind, Envelope, Incarnation, Index, LogId, Member, NodeId, ReadToken, Replica,
+    RoleKind, SnapshotMeta, Suffrage, Timing,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -158,6 +158,15 @@ pub(super) fn node_id(at: usize) -> NodeId {
 /// The first life of a node.
 pub(super) fn first_incarnation(at: usize) -> Incarnation {
     Incarnation(100 + at as u64)
+}
+
+/// The life that a member means: where none is named, the one that was there when the cluster was founded.
+pub(super) fn life_of(member: &Member) -> Incarnation {
+    if member.incarnation != Incarnation(0) {
+        return member.incarnation;
+    }
+    let at = member.id.0.strip_prefix('n').and_then(|at| at.parse().ok());
+    first_incarnation(at.expect("nodes are called n and their number"))
 }
 
 /// The server's default times, and bounds so small that every one of them is met.

@@ -4,7 +4,7 @@
 //! old identity and added as a new one.
 
 use super::check::membership::survives;
-use super::node::{Condition, Input};
+use super::node::{Condition, Input, life_of};
 use super::world::{Event, World};
 use crate::{Change, Member, Membership, Suffrage};
 
@@ -35,7 +35,7 @@ impl World {
         for (at, node) in self.nodes.iter().enumerate() {
             let wanted = node.wanted;
             match (membership.get(&node.id), wanted) {
-                (Some(member), Some(_)) if member.incarnation == node.incarnation => {}
+                (Some(member), Some(_)) if life_of(member) == node.incarnation => {}
                 (Some(_), _) if self.may_remove(membership, at) => return Some(Change::Remove(node.id.clone())),
                 (None, Some(suffrage)) if node.process.is_some() => return Some(Change::Add(node.member(suffrage))),
                 _ => {}
@@ -47,7 +47,7 @@ impl World {
     /// Whether a member still has all the data that it ever promised to keep.
     pub(super) fn is_sound(&self, member: &Member) -> bool {
         let node = &self.nodes[self.index_of(&member.id)];
-        node.incarnation == member.incarnation && node.condition == Condition::Sound
+        node.incarnation == life_of(member) && node.condition == Condition::Sound
     }
 
     /// Without this member the others must be able to go on.

@@ -217,6 +217,9 @@ pub struct Plan {
     pub loss_percent: u64,
     /// After so long without a quorum a leader steps down.
     pub lease_ms: u64,
+    /// Whose lives the founding membership does not know, as after a recovery by hand: 0 nobody's, 1 those of all but the
+    /// founder, 2 everybody's.
+    pub by_hand: u8,
     /// Size of one Append message; the bounds in flight follow from it.
     pub batch_bytes: u64,
     pub events: Vec<Event>,
@@ -240,6 +243,7 @@ impl Plan {
             duration_ms,
             loss_percent: chance.pick(&[0, 0, 1, 3, 8]),
             lease_ms: chance.pick(&[500, 500, 1000]),
+            by_hand: Chance::new(seed ^ 0x6279_6861).pick(&[0, 0, 0, 0, 1, 1, 2]),
             batch_bytes: chance.pick(&[100, 300, 900, 3000]),
             events: Vec::new(),
         };

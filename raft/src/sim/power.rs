@@ -7,7 +7,7 @@ use super::node::{Condition, Input, Node, Process};
 use super::world::{Event, World};
 use crate::disk::Fault;
 use crate::wal::{self, Wal, WalError, WalOptions};
-use crate::{ClusterId, Index, Member, Membership, Recovered, Replica, Suffrage};
+use crate::{ClusterId, Incarnation, Index, Member, Membership, Recovered, Replica, Suffrage};
 use std::sync::Arc;
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0x5eed);
@@ -57,9 +57,19 @@ impl World {
             Ok(replica) => replica,
             Err(error) => violated("durability", format!("n{at} does not start: {error}")),
         };
-        let founder = at == 0 && node.incarnation == super::node::first_incarnation(0);
-        if founder && self.checks.history.last() == Index(0) && replica.last().index == Index(0) {
-            let voters = (0..usize::from(self.plan.voters)).map(|at| self.nodes[at].member(Suffrage::Voter));
+        let first_life = node.incarnation == super::node::first_incarnation(at);
+        let founder = match self.plan.by_hand {
+            0 => at == 0 && first_life && self.checks.history.last() == Index(0),
+            // Every member of a cluster that was recovered by hand has the same membership from the start.
+            _ => at < usize::from(self.plan.voters) && first_life,
+        };
+        if founder && replica.last().index == Index(0) {
+            let by_hand = self.plan.by_hand;
+            let voters = (0..usize::from(self.plan.voters)).map(|at| {
+                let member = self.nodes[at].member(Suffrage::Voter);
+                let is_known = by_hand == 0 || (by_hand == 1 && at == 0);
+                if is_known { member } else { Member { incarnation: Incarnation(0), ..member } }
+            });
             let founders = Membership::new(voters.collect()).expect("founders make a membership");
             // A crash may have left the term without the entry; then it is done again.
             let _ = replica.bootstrap(founders);
@@ -149,7 +159,7 @@ impl World {
         self.end(at);
         let node = &mut self.nodes[at];
         node.graves.push((node.incarnation, std::mem::take(&mut node.shadow).durable));
-        node.incarnation = crate::Incarnation(node.incarnation.0 + 1000);
+        node.incarnation = Incarnation(node.incarnation.0 + 1000);
         node.disk = crate::disk::SimDisk::new();
         node.has_log = false;
         node.machine = super::machine::Machine::default();

@@ -131,7 +131,7 @@ macro_rules! settings {
     };
 }
 
-settings! { seed voters strangers clients think_ms duration_ms loss_percent lease_ms batch_bytes }
+settings! { seed voters strangers clients think_ms duration_ms loss_percent lease_ms by_hand batch_bytes }
 
 impl Plan {
     /// The plan with a comment in front of it.
@@ -149,6 +149,8 @@ impl Plan {
     pub fn from_text(text: &str) -> Result<Plan, String> {
         let mut plan = Plan::of(0);
         plan.events.clear();
+        // Older plans do not speak of it.
+        plan.by_hand = 0;
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             read_line(&mut plan, line).ok_or_else(|| format!("not understood: {line}"))?;
         }

@@ -1,6 +1,7 @@
 //! Which configurations may be in force or still come into force. Not a checker of its own: it tells the faults how much
 //! damage the contract allows, and the others who counts.
 
+use crate::sim::node::life_of;
 use crate::{Incarnation, Index, Member, Membership, NodeId, Suffrage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ pub(in crate::sim) struct Memberships {
 impl Memberships {
     /// A node uses `membership`, from the entry at `index`.
     pub(in crate::sim) fn in_force(&mut self, index: Index, membership: &Arc<Membership>) {
-        self.voters.extend(membership.voters().map(|m| (m.id.clone(), m.incarnation.0)));
+        self.voters.extend(membership.voters().map(|m| (m.id.clone(), life_of(m).0)));
         let known = self.possible.entry(index).or_default();
         if !known.contains(membership) {
             known.push(Arc::clone(membership));
@@ -50,7 +51,7 @@ impl Memberships {
 
 pub(in crate::sim) fn has_quorum(membership: &Membership, sound: impl Fn(&NodeId, Incarnation) -> bool) -> bool {
     let voters = || membership.members().iter().filter(|m| m.suffrage == Suffrage::Voter);
-    voters().filter(|m| sound(&m.id, m.incarnation)).count() * 2 > voters().count()
+    voters().filter(|m| sound(&m.id, life_of(m))).count() * 2 > voters().count()
 }
 
 /// See `Memberships::all_survive`.
