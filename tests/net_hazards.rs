@@ -74,6 +74,7 @@ fn hello_of(cluster: Option<ClusterId>, change: impl FnOnce(&mut Hello)) -> Vec<
         lane: Lane::Control,
         features: 0,
         incarnation: Incarnation(1),
+        run: 1,
         node_id: node_id("x"),
         address: "127.0.0.1:1".to_owned(),
         expected: None,
@@ -254,6 +255,7 @@ fn deaf_node(id: &'static str) -> (String, Arc<AtomicBool>) {
                 let welcome = Welcome {
                     features: 0,
                     incarnation: Incarnation(1),
+                    run: 1,
                     node_id: node_id(id),
                     fingerprint: FINGERPRINT.to_owned(),
                 };
@@ -578,4 +580,105 @@ fn a_stop_with_everything_in_flight_leaves_nothing_behind() {
     a.handle.send(heartbeat("a", "b", 1));
     assert!(a.handle.open_snapshot(&b.id, &b.address, b"").is_err());
     is_over.store(true, Ordering::SeqCst);
+}
+
+/// A process named x, by hand: its run, where it says it is.
+fn process(run: u64, address: &str) -> Vec<u8> {
+    hello(|hello| (hello.run, hello.address) = (run, address.to_owned()))
+}
+
+fn heartbeat_frame() -> Vec<u8> {
+    let (mut payload, mut out) = (Vec::new(), Vec::new());
+    raft::wire::encode(&heartbeat("x", "b", 1), &mut payload);
+    frame::put(&mut out, Kind::Message, Some(CLUSTER), 0, &payload);
+    out
+}
+
+#[test]
+fn of_two_processes_on_copies_of_one_directory_only_the_first_is_listened_to() {
+    let b = TestNode::start("b");
+    let mut original = TestNode::start("a");
+    let copy = TestNode::start("a");
+    original.handle.set_peers(&[b.peer()]);
+    original.handle.send(heartbeat("a", "b", 1));
+    until("the original", || b.seen.heartbeat_count.load(Ordering::SeqCst) == 1);
+    let refused = |node: &TestNode| {
+        node.handle.status().iter().any(|link| {
+            link.last_error
+                .as_ref()
+                .is_some_and(|error| error.contains("two processes run as node a") && error.contains("Stop one"))
+        })
+    };
+    copy.handle.set_peers(&[b.peer()]);
+    until("the refusal", || {
+        copy.handle.send(heartbeat("a", "b", 2));
+        refused(&copy)
+    });
+    // Nor are its calls answered.
+    assert!(matches!(copy.handle.call_wait(&b.address, read_index(), SOON), Err(CallError::NotSent(_))));
+    assert_eq!(b.seen.heartbeat_count.load(Ordering::SeqCst), 1);
+    original.handle.send(heartbeat("a", "b", 3));
+    until("the original goes on", || b.seen.heartbeat_count.load(Ordering::SeqCst) == 2);
+    // When the original has ended the name is free.
+    original.stop();
+    until("the other one", || {
+        copy.handle.send(heartbeat("a", "b", 4));
+        b.seen.heartbeat_count.load(Ordering::SeqCst) > 2
+    });
+}
+
+#[test]
+fn a_process_that_was_killed_and_started_again_waits_for_nothing() {
+    let b = TestNode::start("b");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let mut next = Some(listener);
+    let mut slowest = Duration::ZERO;
+    for round in 1..6 {
+        let mut a = TestNode::start_at("a", next.take().expect("it was bound"), |_| {});
+        a.handle.identify(Identity { cluster: CLUSTER, incarnation: Incarnation(1) });
+        a.handle.set_peers(&[b.peer()]);
+        let began = Instant::now();
+        a.handle.send(heartbeat("a", "b", round));
+        until("the heartbeat", || b.seen.heartbeat_count.load(Ordering::SeqCst) == round);
+        slowest = slowest.max(began.elapsed());
+        a.stop();
+        next = Some(rebind(address));
+    }
+    assert!(slowest < Duration::from_millis(900), "{slowest:?}");
+}
+
+#[test]
+fn who_neither_answers_nor_speaks_loses_its_name_and_who_speaks_keeps_it() {
+    let b = TestNode::start("b");
+    // Nobody listens at its address, and no end of it was heard: its power is gone, as far as one can see.
+    let nowhere = "127.0.0.1:1";
+    let mut gone = intrude(&b, &process(1, nowhere));
+    assert!(welcomed(&mut gone));
+    let mut second = intrude(&b, &process(2, nowhere));
+    assert!(welcomed(&mut second), "the first one is silent");
+    assert!(last_words(gone).is_empty(), "and listened to no more");
+    // The second one speaks all the time, though nobody can reach it.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&is_over);
+    let speaks = std::thread::spawn(move || {
+        while !over.load(Ordering::SeqCst) {
+            second.write_all(&heartbeat_frame()).expect("it is listened to");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        second
+    });
+    let words = last_words(intrude(&b, &process(3, nowhere)));
+    assert!(String::from_utf8_lossy(&words).contains("two processes run as node x"));
+    is_over.store(true, Ordering::SeqCst);
+    let second = speaks.join().expect("it was listened to all the time");
+    // The same process may have many connections; another life of the node is told apart by other means.
+    assert!(welcomed(&mut intrude(&b, &process(2, nowhere))));
+    let other_life = hello(|hello| (hello.run, hello.incarnation) = (9, Incarnation(2)));
+    assert!(welcomed(&mut intrude(&b, &other_life)));
+    drop(second);
+    // A copy of the very node that is called.
+    let twin = hello(|hello| (hello.run, hello.node_id) = (9, node_id("b")));
+    let words = last_words(intrude(&b, &twin));
+    assert!(String::from_utf8_lossy(&words).contains("two processes run as node b"));
 }

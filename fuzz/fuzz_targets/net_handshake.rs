@@ -7,7 +7,7 @@ use raft::{ClusterId, NodeId};
 
 fuzz_target!(|bytes: &[u8]| {
     // The version in front is mostly right, so that the rest is reached.
-    let mut versioned = vec![1, 0];
+    let mut versioned = vec![2, 0];
     versioned.extend_from_slice(bytes);
     for bytes in [bytes, &versioned] {
         if let Ok(hello) = Hello::decode(bytes) {

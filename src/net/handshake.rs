@@ -2,8 +2,8 @@
 //! and by the thread of the incoming connection.
 //!
 //! ```text
-//! hello   = protocol u16, lane u8, features u32, incarnation u64, node id, address, expected node id, fingerprint
-//! welcome = protocol u16, features u32, incarnation u64, node id, fingerprint
+//! hello   = protocol u16, lane u8, features u32, incarnation u64, run u64, node id, address, expected node id, fingerprint
+//! welcome = protocol u16, features u32, incarnation u64, run u64, node id, fingerprint
 //! refusal = UTF-8 text that says why, and what to do
 //! ```
 //!
@@ -16,7 +16,7 @@ use raft::config::{ADDRESS_BYTES_MAX, NODE_ID_BYTES_MAX};
 use raft::{ClusterId, Incarnation, NodeId};
 
 /// Rises whenever nodes of the version before could not take part.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 /// Longest fingerprint of a build, in bytes.
 const FINGERPRINT_BYTES_MAX: usize = 1024;
 /// Longest refusal that is taken in.
@@ -33,6 +33,8 @@ pub enum Lane {
     Bulk,
     Calls,
     Snapshot,
+    /// Only to see who answers: the greeting is all of it, and says nothing about who greets.
+    Look,
 }
 
 impl Lane {
@@ -42,6 +44,7 @@ impl Lane {
             Lane::Bulk => 2,
             Lane::Calls => 3,
             Lane::Snapshot => 4,
+            Lane::Look => 5,
         }
     }
 
@@ -51,12 +54,13 @@ impl Lane {
             Lane::Bulk => "bulk",
             Lane::Calls => "calls",
             Lane::Snapshot => "snapshot",
+            Lane::Look => "look",
         }
     }
 
     /// Whether both ends must belong to the same cluster and be of the same build.
     pub fn is_for_members(self) -> bool {
-        self != Lane::Calls
+        !matches!(self, Lane::Calls | Lane::Look)
     }
 }
 
@@ -66,6 +70,8 @@ pub struct Hello {
     /// Bits for what may be added within a protocol version; unknown ones are ignored.
     pub features: u32,
     pub incarnation: Incarnation,
+    /// Drawn by each process when it starts: tells a copy of a directory from the original.
+    pub run: u64,
     pub node_id: NodeId,
     pub address: String,
     pub expected: Option<NodeId>,
@@ -76,6 +82,7 @@ pub struct Hello {
 pub struct Welcome {
     pub features: u32,
     pub incarnation: Incarnation,
+    pub run: u64,
     pub node_id: NodeId,
     pub fingerprint: String,
 }
@@ -106,12 +113,23 @@ pub struct Own {
     pub fingerprint: String,
 }
 
+/// For the operator of a directory and its copy. `here` and `there` are where the two say that they can be reached.
+pub fn twins(node: &NodeId, here: &str, there: &str) -> String {
+    let (node, here, there) = (printable(&node.0), printable(here), printable(there));
+    format!(
+        "two processes run as node {node} on copies of one directory, at {there} and at {here}, and only the one that was there first, \
+         {there}, is listened to. Stop one of them. A copy of a directory is not a second node: empty the directory of the copy, and \
+         start it again with -join and a -node-id of its own"
+    )
+}
+
 impl Hello {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&PROTOCOL.to_le_bytes());
         out.push(self.lane.byte());
         out.extend_from_slice(&self.features.to_le_bytes());
         out.extend_from_slice(&self.incarnation.0.to_le_bytes());
+        out.extend_from_slice(&self.run.to_le_bytes());
         put_text(out, &self.node_id.0);
         put_text(out, &self.address);
         put_text(out, self.expected.as_ref().map_or("", |id| &id.0));
@@ -128,17 +146,19 @@ impl Hello {
             2 => Lane::Bulk,
             3 => Lane::Calls,
             4 => Lane::Snapshot,
+            5 => Lane::Look,
             _ => return Err(HelloError::Malformed("the connection is for an unknown purpose")),
         };
         let features = u32::from_le_bytes(rest.array()?);
         let incarnation = Incarnation(u64::from_le_bytes(rest.array()?));
+        let run = u64::from_le_bytes(rest.array()?);
         let node_id = rest.node_id()?;
         let address = rest.text(ADDRESS_BYTES_MAX)?.to_owned();
         let expected = rest.text(NODE_ID_BYTES_MAX)?;
         let expected = (!expected.is_empty()).then(|| NodeId(expected.into()));
         let fingerprint = rest.text(FINGERPRINT_BYTES_MAX)?.to_owned();
         rest.end()?;
-        Ok(Hello { lane, features, incarnation, node_id, address, expected, fingerprint })
+        Ok(Hello { lane, features, incarnation, run, node_id, address, expected, fingerprint })
     }
 
     /// Whether a node that is `own` and belongs to `own_cluster` takes this connection of a node of `cluster`.
@@ -189,6 +209,7 @@ impl Welcome {
         out.extend_from_slice(&PROTOCOL.to_le_bytes());
         out.extend_from_slice(&self.features.to_le_bytes());
         out.extend_from_slice(&self.incarnation.0.to_le_bytes());
+        out.extend_from_slice(&self.run.to_le_bytes());
         put_text(out, &self.node_id.0);
         put_text(out, &self.fingerprint);
     }
@@ -200,10 +221,11 @@ impl Welcome {
         rest.protocol()?;
         let features = u32::from_le_bytes(rest.array()?);
         let incarnation = Incarnation(u64::from_le_bytes(rest.array()?));
+        let run = u64::from_le_bytes(rest.array()?);
         let node_id = rest.node_id()?;
         let fingerprint = rest.text(FINGERPRINT_BYTES_MAX)?.to_owned();
         rest.end()?;
-        Ok(Welcome { features, incarnation, node_id, fingerprint })
+        Ok(Welcome { features, incarnation, run, node_id, fingerprint })
     }
 }
 
@@ -287,6 +309,7 @@ mod tests {
             lane,
             features: 5,
             incarnation: Incarnation(9),
+            run: 77,
             node_id: NodeId("n1".into()),
             address: "host:4002".to_owned(),
             expected: Some(NodeId("n2".into())),
@@ -299,13 +322,14 @@ mod tests {
         let welcome = Welcome {
             features: 1,
             incarnation: Incarnation(3),
+            run: u64::MAX,
             node_id: NodeId("n2".into()),
             fingerprint: "x".to_owned(),
         };
         let mut bytes = Vec::new();
         welcome.encode(&mut bytes);
         assert_eq!(Welcome::decode(&bytes), Ok(welcome));
-        for lane in [Lane::Control, Lane::Bulk, Lane::Calls, Lane::Snapshot] {
+        for lane in [Lane::Control, Lane::Bulk, Lane::Calls, Lane::Snapshot, Lane::Look] {
             let mut nobody = hello(lane);
             nobody.expected = None;
             for hello in [hello(lane), nobody] {
@@ -363,6 +387,7 @@ mod tests {
         }
         for (theirs, mine) in [(ours, ours), (other, ours), (None, ours), (ours, None), (None, None)] {
             assert_eq!(hello(Lane::Calls).judge(theirs, &own, mine), Ok(()));
+            assert_eq!(hello(Lane::Look).judge(theirs, &own, mine), Ok(()));
         }
     }
 

@@ -5,19 +5,21 @@ use super::answers::AnswerQueue;
 use super::call::{Answer, Call, Failure, FailureKind};
 use super::codec::decode_call;
 use super::frame::{self, FrameError, FrameReader, Header, Kind};
-use super::handshake::{Hello, HelloError, Lane, Welcome};
+use super::handshake::{Hello, HelloError, Lane, Welcome, twins};
 use super::limits::{
     BULK_FRAME_BYTES_MAX, CALL_CONNECTIONS_MAX, CALL_FRAME_BYTES_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_LANE_MAX,
-    CONTROL_FRAME_BYTES_MAX, GREETING_PATIENCE, HANDSHAKE_MAX, HELLO_BYTES_MAX, IDLE_IN_MAX, STRANGER_CALL_BYTES_MAX,
-    WRITE_STALL_MAX,
+    CONTROL_FRAME_BYTES_MAX, GREETING_PATIENCE, HANDSHAKE_MAX, HELLO_BYTES_MAX, IDLE_IN_MAX, RIVAL_LOOK_INTERVAL,
+    RIVAL_WAIT_MAX, STRANGER_CALL_BYTES_MAX, WRITE_STALL_MAX,
 };
+use super::names::{Claim, Name, Names, Rival, TakeOver};
+use super::outgoing::answers_there;
 use super::service::{Reply, Service};
 use super::shared::Shared;
 use super::snapshot_in;
 use super::stream::{Stream, accept};
 use crate::vars;
 use parking_lot::Mutex;
-use raft::{ClusterId, NodeId};
+use raft::{ClusterId, Incarnation, NodeId};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::BTreeMap;
 use std::io::{self, PipeReader};
@@ -42,6 +44,7 @@ pub struct Acceptor {
 struct Table {
     next: u64,
     connections: BTreeMap<u64, Entry>,
+    names: Names,
 }
 
 struct Entry {
@@ -49,9 +52,43 @@ struct Entry {
     since: Instant,
     /// Known from the handshake on.
     from: Option<(NodeId, Lane)>,
+    /// Which process it is, from the same moment on.
+    speaker: Option<(Name, u64)>,
 }
 
 impl Table {
+    /// The connection has the name that it claims, if nobody else has.
+    fn claim(&mut self, number: u64, claim: &Claim) -> Result<(), Rival> {
+        let connections = &self.connections;
+        let connected = |name: &Name, run: u64| {
+            connections.values().any(|entry| entry.speaker.as_ref().is_some_and(|(n, r)| n == name && *r == run))
+        };
+        self.names.claim(claim, connected)?;
+        self.speaks(number, claim);
+        Ok(())
+    }
+
+    /// It gets the name of another process, if that one is gone; and then ends what is left of that one.
+    fn take_over(&mut self, number: u64, claim: &Claim, rival: u64) -> TakeOver {
+        let whose = (claim.name.clone(), rival);
+        let of_rival = || self.connections.values().filter(|entry| entry.speaker.as_ref() == Some(&whose));
+        let received = of_rival().map(|entry| entry.stream.received_bytes()).reduce(|a, b| a + b);
+        let outcome = self.names.take_over(claim, rival, received, Instant::now());
+        if outcome == TakeOver::Done {
+            for entry in self.connections.values().filter(|entry| entry.speaker.as_ref() == Some(&whose)) {
+                entry.stream.shutdown();
+            }
+            self.speaks(number, claim);
+        }
+        outcome
+    }
+
+    fn speaks(&mut self, number: u64, claim: &Claim) {
+        if let Some(entry) = self.connections.get_mut(&number) {
+            entry.speaker = Some((claim.name.clone(), claim.run));
+        }
+    }
+
     /// Whether another connection can be taken; makes room for it if need be.
     fn has_room(&mut self) -> bool {
         if self.connections.len() < CONNECTIONS_MAX {
@@ -104,7 +141,10 @@ impl Acceptor {
             let mut table = table.lock();
             table.next += 1;
             let number = table.next;
-            table.connections.insert(number, Entry { stream: Arc::clone(&stream), since: Instant::now(), from: None });
+            table.connections.insert(
+                number,
+                Entry { stream: Arc::clone(&stream), since: Instant::now(), from: None, speaker: None },
+            );
             number
         };
         let connection = Connection {
@@ -148,6 +188,9 @@ impl Connection {
             Err(Some(text)) => return self.shared.complaints.say(&remote, &text),
             Err(None) => return,
         };
+        if hello.lane == Lane::Look {
+            return;
+        }
         let from = hello.node_id.clone();
         self.make_room(&from, hello.lane);
         if matches!(hello.lane, Lane::Control | Lane::Bulk) {
@@ -157,6 +200,7 @@ impl Connection {
             Lane::Control => self.messages(&from, CONTROL_FRAME_BYTES_MAX),
             Lane::Bulk => self.messages(&from, BULK_FRAME_BYTES_MAX),
             Lane::Calls => self.calls(&from),
+            Lane::Look => Ok(()),
             Lane::Snapshot => {
                 let (shared, service) = (&*self.shared, &*self.service);
                 snapshot_in::serve(shared, service, from.clone(), &self.stream, &mut self.reader)
@@ -193,7 +237,9 @@ impl Connection {
         let own_cluster = self.shared.cluster();
         let hello = Hello::decode(frame.payload);
         let verdict = match &hello {
-            Ok(hello) => hello.judge(cluster, &self.shared.own, own_cluster),
+            Ok(hello) => hello
+                .judge(cluster, &self.shared.own, own_cluster)
+                .and_then(|()| self.name(hello, cluster.is_some() && cluster == own_cluster)),
             Err(HelloError::Protocol(_)) => Err(hello.as_ref().map(|_| ()).expect_err("it is an error").to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -202,7 +248,8 @@ impl Connection {
         match (hello, verdict) {
             (Ok(hello), Ok(())) => {
                 let (node_id, fingerprint) = (self.shared.own.node_id.clone(), self.shared.own.fingerprint.clone());
-                let welcome = Welcome { features: 0, incarnation: self.shared.incarnation(), node_id, fingerprint };
+                let (incarnation, run) = (self.shared.incarnation(), self.shared.run);
+                let welcome = Welcome { features: 0, incarnation, run, node_id, fingerprint };
                 welcome.encode(&mut out);
                 frame::finish(&mut out, at, Kind::Welcome, own_cluster, 0);
                 self.stream.write_all(&[&out], WRITE_STALL_MAX).map_err(|_| None)?;
@@ -217,6 +264,43 @@ impl Connection {
                 Err(Some(format!("connection refused: {text}")))
             }
         }
+    }
+
+    /// Lets the process at the other end speak for its node, unless another one does: see `names`. Waits a moment for one
+    /// that may be gone.
+    fn name(&self, hello: &Hello, same_cluster: bool) -> Result<(), String> {
+        if hello.lane == Lane::Look || hello.incarnation == Incarnation(0) || !same_cluster {
+            return Ok(());
+        }
+        if self.shared.is_twin(same_cluster, &hello.node_id, hello.incarnation, hello.run) {
+            return self.refuse_twin(hello, &self.shared.own.address);
+        }
+        let name = (hello.node_id.clone(), hello.incarnation);
+        let claim = Claim { name, run: hello.run, address: hello.address.clone() };
+        let until = Instant::now() + RIVAL_WAIT_MAX;
+        loop {
+            let Err(rival) = self.table.lock().claim(self.number, &claim) else { return Ok(()) };
+            if answers_there(&self.shared, &rival.address, &hello.node_id, rival.run) {
+                return self.refuse_twin(hello, &rival.address);
+            }
+            loop {
+                match self.table.lock().take_over(self.number, &claim, rival.run) {
+                    TakeOver::Done => return Ok(()),
+                    TakeOver::Overtaken => break,
+                    TakeOver::Wait => {}
+                }
+                if Instant::now() >= until || self.shared.is_stopping() {
+                    return self.refuse_twin(hello, &rival.address);
+                }
+                std::thread::sleep(RIVAL_LOOK_INTERVAL);
+            }
+        }
+    }
+
+    fn refuse_twin(&self, hello: &Hello, there: &str) -> Result<(), String> {
+        let text = twins(&hello.node_id, &hello.address, there);
+        self.shared.complaints.shout(&hello.node_id.0, &text);
+        Err(text)
     }
 
     /// No other connection of this node carries its small Raft messages.

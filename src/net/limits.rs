@@ -107,6 +107,17 @@ pub const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 pub const SNAPSHOT_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long the receiver of a snapshot goes on reading after it said that it failed, so that its words arrive.
 pub const LINGER_MAX: Duration = Duration::from_secs(3);
+/// A process whose name another one claims, and which does not answer at its address, keeps the name as long as its
+/// connections are not silent for this long (the usual election timeout).
+pub const RIVAL_SILENCE: Duration = Duration::from_secs(1);
+/// So long it may take to answer there.
+pub const RIVAL_LOOK_MAX: Duration = Duration::from_millis(300);
+/// So long the claimant waits for it to be silent; then it is refused, and tries again.
+pub const RIVAL_WAIT_MAX: Duration = Duration::from_millis(1200);
+/// Between two looks whether it is.
+pub const RIVAL_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Names of processes that are remembered; beyond it those without connections are forgotten.
+pub const NAMES_MAX: usize = CONNECTIONS_MAX;
 /// A refusal of the same peer is logged at most this often.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Threads that do not end within this time after `stop` are left behind.
@@ -114,6 +125,11 @@ pub const STOP_MAX: Duration = Duration::from_secs(5);
 
 const _: () = assert!(BULK_FRAME_BYTES_MAX < u32::MAX as usize, "a frame's length is a u32");
 const _: () = assert!(IDLE_OUT_MAX.as_secs() * 2 < IDLE_IN_MAX.as_secs(), "the sender closes first");
+const _: () = assert!(RIVAL_WAIT_MAX.as_millis() > RIVAL_SILENCE.as_millis(), "a silent one is found out in one go");
+const _: () = assert!(
+    RIVAL_LOOK_MAX.as_millis() + RIVAL_WAIT_MAX.as_millis() < RAFT_CONNECT_MAX.as_millis(),
+    "the claimant waits for its answer"
+);
 const _: () = assert!(SNAPSHOT_ACK_BYTES + (SNAPSHOT_CHUNK_BYTES_MAX as u64) < SNAPSHOT_WINDOW_BYTES);
 
 #[cfg(test)]

@@ -257,7 +257,7 @@ impl Link {
                 return None;
             }
         };
-        let Connected { stream, reader } = connected;
+        let Connected { stream, reader, run: _ } = connected;
         let generation = {
             let mut state = self.state.lock();
             if state.is_closed {

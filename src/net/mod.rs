@@ -3,7 +3,7 @@
 //! Reading order: [`call`] (what nodes ask of each other), `service` (the door to the rest of the node), `handle` (start,
 //! peers, stop); then the bytes: `codec` (calls), `frame`, `handshake`, `stream` (the one place that makes connections, and
 //! the seam for TLS); then who moves them: `peer` (Raft messages out), `links` and `link` (calls out), `incoming` (accept,
-//! Raft messages and calls in), `answers`, `snapshot_out`, `snapshot_in`; below them `spool`, `clock`, `outgoing`, `shared`,
+//! Raft messages and calls in), `names` (who speaks for a node), `answers`, `snapshot_out`, `snapshot_in`; below them `spool`, `clock`, `outgoing`, `shared`,
 //! `limits`.
 //!
 //! | connection | carries | opened by |
@@ -12,6 +12,7 @@
 //! | bulk | Raft messages with entries, one way | who sends |
 //! | calls | calls one way, answers the other; large calls have a connection of their own | who calls |
 //! | snapshot | one snapshot | who sends |
+//! | look | nothing: who answers there? | who is in doubt |
 //!
 //! | thread | of | waits for |
 //! |---|---|---|
@@ -35,6 +36,7 @@ mod incoming;
 pub mod limits;
 mod link;
 mod links;
+mod names;
 mod outgoing;
 mod peer;
 mod service;

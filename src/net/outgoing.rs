@@ -1,8 +1,8 @@
 //! Making a connection to another node: dial, then shake hands. Run by the threads that own outgoing connections.
 
 use super::frame::{self, FrameError, FrameReader, Kind};
-use super::handshake::{Hello, Lane, Welcome, refusal};
-use super::limits::{HANDSHAKE_MAX, HELLO_BYTES_MAX, WRITE_STALL_MAX};
+use super::handshake::{Hello, Lane, Welcome, refusal, twins};
+use super::limits::{HANDSHAKE_MAX, HELLO_BYTES_MAX, RIVAL_LOOK_MAX, WRITE_STALL_MAX};
 use super::shared::Shared;
 use super::stream::{Stream, dial};
 use raft::NodeId;
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub struct Connected {
     pub stream: Arc<Stream>,
     pub reader: FrameReader,
+    /// The process at the other end.
+    pub run: u64,
 }
 
 #[derive(Debug)]
@@ -50,11 +52,15 @@ pub fn connect(
         Err(_) if is_cancelled() => return Err(DialError::Cancelled),
         Err(error) => return Err(unreachable(error.to_string())),
     };
+    if lane == Lane::Look {
+        stream.be_impatient(RIVAL_LOOK_MAX).map_err(|error| unreachable(error.to_string()))?;
+    }
     let cluster = shared.cluster();
     let hello = Hello {
         lane,
         features: 0,
         incarnation: shared.incarnation(),
+        run: shared.run,
         node_id: shared.own.node_id.clone(),
         address: shared.own.address.clone(),
         expected: expected.cloned(),
@@ -66,7 +72,10 @@ pub fn connect(
     frame::finish(&mut out, at, Kind::Hello, cluster, 0);
     stream.write_all(&[&out], WRITE_STALL_MAX).map_err(|(_, error)| unreachable(error.to_string()))?;
     let mut reader = FrameReader::new(Arc::clone(&shared.incoming));
-    let deadline = deadline.max(Instant::now() + HANDSHAKE_MAX / 5).min(Instant::now() + HANDSHAKE_MAX);
+    let deadline = match lane {
+        Lane::Look => deadline,
+        _ => deadline.max(Instant::now() + HANDSHAKE_MAX / 5).min(Instant::now() + HANDSHAKE_MAX),
+    };
     let frame = match reader.next(&*stream, deadline, |_| HELLO_BYTES_MAX) {
         Ok(frame) => frame,
         Err(FrameError::Idle) => return Err(unreachable("it takes connections but does not answer".to_owned())),
@@ -87,7 +96,20 @@ pub fn connect(
     if lane.is_for_members() && frame.cluster != cluster {
         return refused("it belongs to another cluster".to_owned());
     }
-    Ok(Connected { stream, reader })
+    let run = welcome.run;
+    if lane != Lane::Look && shared.is_twin(cluster == frame.cluster, &welcome.node_id, welcome.incarnation, run) {
+        let text = twins(&welcome.node_id, &shared.own.address, address);
+        shared.complaints.shout(&welcome.node_id.0, &text);
+        return refused(text);
+    }
+    Ok(Connected { stream, reader, run })
+}
+
+/// Whether the process `run` of node `id` answers at `address`.
+pub fn answers_there(shared: &Shared, address: &str, id: &NodeId, run: u64) -> bool {
+    let deadline = Instant::now() + RIVAL_LOOK_MAX;
+    let found = connect(shared, address, Lane::Look, Some(id), deadline, &|| shared.is_stopping());
+    found.is_ok_and(|connected| connected.run == run)
 }
 
 /// A random part, up to a half, taken off `pause`, so that many who wait for one node do not come all at once.

@@ -21,6 +21,8 @@ use std::time::Instant;
 pub struct Shared {
     pub options: NetOptions,
     pub own: Own,
+    /// This process, of all that ever run on this directory or a copy of it.
+    pub run: u64,
     pub identity: RwLock<Option<Identity>>,
     is_stopping: AtomicBool,
     pub streams: Arc<Streams>,
@@ -46,6 +48,7 @@ impl Shared {
         Ok(Shared {
             options,
             own,
+            run: draw_run()?,
             identity: RwLock::default(),
             is_stopping: AtomicBool::new(false),
             streams: Arc::default(),
@@ -83,6 +86,12 @@ impl Shared {
         self.identity.read().map_or(Incarnation(0), |identity| identity.incarnation)
     }
 
+    /// Whether that is another process on a copy of this node's own directory.
+    pub fn is_twin(&self, same_cluster: bool, id: &NodeId, incarnation: Incarnation, run: u64) -> bool {
+        let is_known = incarnation != Incarnation(0) && same_cluster && self.cluster().is_some();
+        is_known && *id == self.own.node_id && incarnation == self.incarnation() && run != self.run
+    }
+
     pub fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)
     }
@@ -90,6 +99,12 @@ impl Shared {
     pub fn set_stopping(&self) {
         self.is_stopping.store(true, Ordering::Release);
     }
+}
+
+fn draw_run() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// The threads of the transport: how many there are, so that `stop` can wait for their end.
@@ -149,17 +164,27 @@ const COMPLAINTS_MAX: usize = 1024;
 impl Complaints {
     /// Logs `text` about `peer`, unless something was logged about it a short while ago.
     pub fn say(&self, peer: &str, text: &str) {
+        self.tell(log::Level::Warn, peer, text);
+    }
+
+    /// The same for what an operator must look at. It does not wait behind other lines about the same peer.
+    pub fn shout(&self, peer: &str, text: &str) {
+        self.tell(log::Level::Error, peer, text);
+    }
+
+    fn tell(&self, level: log::Level, peer: &str, text: &str) {
+        let key = format!("{level} {peer}");
         let now = Instant::now();
         {
             let mut last = self.last.lock();
-            if last.get(peer).is_some_and(|at| now.duration_since(*at) < LOG_INTERVAL) {
+            if last.get(&key).is_some_and(|at| now.duration_since(*at) < LOG_INTERVAL) {
                 return;
             }
             if last.len() >= COMPLAINTS_MAX {
                 last.clear();
             }
-            last.insert(peer.to_owned(), now);
+            last.insert(key, now);
         }
-        log::warn!(target: "mux", "{peer}: {text}");
+        log::log!(target: "mux", level, "{peer}: {text}");
     }
 }

@@ -65,7 +65,7 @@ pub fn open(shared: &Shared, peer_id: &NodeId, address: &str, header: &[u8]) -> 
     let deadline = Instant::now() + shared.options.connect_timeout.max(HANDSHAKE_MAX / 5);
     let is_cancelled = || shared.is_stopping();
     let connected = connect(shared, address, Lane::Snapshot, Some(peer_id), deadline, &is_cancelled);
-    let Connected { stream, reader } = connected.map_err(|error| match error {
+    let Connected { stream, reader, run: _ } = connected.map_err(|error| match error {
         DialError::Unreachable(text) => NetError::Lost(text),
         DialError::Refused(text) => NetError::Refused(text),
         error @ DialError::Cancelled => NetError::Lost(error.text()),

@@ -191,6 +191,15 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 }
 
 impl Stream {
+    /// Reads of this connection block for no longer than this; less than `IO_TICK`.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn be_impatient(&self, patience: Duration) -> io::Result<()> {
+        let Socket::Plain(stream) = &self.socket;
+        stream.set_read_timeout(Some(patience.min(IO_TICK)))
+    }
+
     /// Ends both directions; whoever reads or writes returns.
     pub fn shutdown(&self) {
         match &self.socket {
