@@ -151,7 +151,10 @@ fn open_node(config: &Config, lock: Lock, cluster: &Arc<Cluster>, net: &Net) -> 
     };
     if let Some(peers) = by_hand {
         log::info!(target: "store", "[recovery] attempting node recovery using {}", peers.path.display());
-        store.recover_by_hand(peers.members.clone()).map_err(store_failed)?;
+        // Its own life it knows; those of the others are put in their places by the leader, as it hears from them.
+        let known = known_incarnation(&store.recovered().map_err(store_failed)?, &name);
+        let own = identity::settle(dir, &name, store.cluster(), known).map_err(|error| failed(&error))?;
+        store.recover_by_hand(peers.members_with(&name, own)).map_err(store_failed)?;
         peers.used().map_err(|error| failed(&error))?;
         vars::store::NUM_RECOVERIES.add(1);
         log::info!(target: "store", "[recovery] node recovered successfully using {}", peers.path.display());

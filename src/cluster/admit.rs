@@ -8,7 +8,7 @@ use super::peers_json::shown;
 use crate::net::call::{Answer, Failure, FailureKind, JoinRequest};
 use crate::node::handle::AdminError;
 use crate::vars;
-use raft::{Change, Member, NodeId, Suffrage};
+use raft::{Change, Incarnation, Index, Member, NodeId, Suffrage};
 use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,8 @@ impl Cluster {
     ///
     /// A member that asks again keeps what it is. One that has another address is found there from now on. One whose data
     /// directory is another than before (its incarnation says so) is taken out first: what its former self has acknowledged
-    /// is lost, so it must not count until it has caught up again.
+    /// is lost, so it must not count until it has caught up again. The same goes for one without a log, where the membership
+    /// does not know the life of that name (it was made by hand): whichever life it meant had a log.
     pub fn admit(&self, request: &JoinRequest, deadline: Instant) -> Answer {
         if request.id.is_empty() {
             return refused("node required");
@@ -101,14 +102,20 @@ fn let_in(control: &dyn Control, request: &JoinRequest, deadline: Instant) -> Re
     }
     let known = configuration.members.into_iter().find(|member| member.id == node);
     let mut voter = request.voter;
+    let is_same_life = |known: &Member| {
+        let is_meant = known.incarnation != Incarnation(0) || request.log.is_some();
+        is_meant && known.incarnation.matches(request.incarnation)
+    };
     match known {
-        Some(known) if known.incarnation.matches(request.incarnation) && *known.address == **address => {
+        Some(known) if is_same_life(&known) && *known.address == **address => {
+            refuse_empty_copy(control, request)?;
             wait_committed(control, deadline)?;
             log::info!(target: STORE, "node {id} at {address} already member of cluster, ignoring join request");
             vars::store::NUM_IGNORED_JOINS.add(1);
             return Ok(());
         }
-        Some(known) if known.incarnation.matches(request.incarnation) => {
+        Some(known) if is_same_life(&known) => {
+            refuse_older_copy(control, request)?;
             log::info!(target: STORE, "node {id} has moved from {} to {address}", known.address);
             change(control, &Change::SetAddress { id: node, address: address.as_str().into() }, deadline)?;
             voter = known.suffrage != Suffrage::NonVoter;
@@ -132,6 +139,30 @@ fn let_in(control: &dyn Control, request: &JoinRequest, deadline: Instant) -> Re
     log::info!(target: STORE, "node with ID {id}, at {address}, joined successfully as {kind}");
     vars::store::NUM_JOINS.add(1);
     Ok(())
+}
+
+/// A node that comes from elsewhere has all that it acknowledged there, or its directory is an older copy: in its name
+/// it could vote for a log without what was acknowledged. (Where it stands it is heard directly, and this would be a race
+/// with its own acknowledgements; the replica has an alarm for that.) Only the present leader's term is known about.
+fn refuse_older_copy(control: &dyn Control, request: &JoinRequest) -> Result<(), AdminError> {
+    let has = request.log.map_or(Index(0), |last| last.index);
+    let contact = control.contacts().into_iter().find(|contact| contact.id == request.id);
+    let acknowledged = contact.map_or(Index(0), |contact| contact.matched);
+    if has >= acknowledged {
+        return Ok(());
+    }
+    let id = &request.id;
+    let why = format!(
+        "node {id} has acknowledged the log up to {acknowledged}, and the directory that it was started with now holds it only up to \
+         {has}: it is an older copy. Stop it, empty its directory, and start it again with -join"
+    );
+    log::error!(target: STORE, "{why}");
+    Err(AdminError::Invalid(why))
+}
+
+/// The copy of a directory from before it had a log has the same incarnation as what became of the original.
+fn refuse_empty_copy(control: &dyn Control, request: &JoinRequest) -> Result<(), AdminError> {
+    if request.log.is_some() { Ok(()) } else { refuse_older_copy(control, request) }
 }
 
 /// In the words and numbers of the API: there a node that moves is taken out and let in again.

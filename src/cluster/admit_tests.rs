@@ -4,7 +4,7 @@ use super::super::testing::{FakeNode, TempDir, cluster_of};
 use super::*;
 use crate::coordinator::Membership as _;
 use crate::net::call::{Call, Candidate};
-use raft::Incarnation;
+use raft::{LogId, Term};
 use std::time::Duration;
 
 fn soon() -> Instant {
@@ -13,7 +13,12 @@ fn soon() -> Instant {
 
 fn request(id: &str, address: &str, incarnation: u64) -> JoinRequest {
     let (id, address) = (id.to_owned(), address.to_owned());
-    JoinRequest { id, address, voter: true, incarnation: Incarnation(incarnation) }
+    JoinRequest { id, address, voter: true, incarnation: Incarnation(incarnation), log: None }
+}
+
+/// Of a node that has a log which ends there.
+fn with_log(request: JoinRequest, index: u64) -> JoinRequest {
+    JoinRequest { log: Some(LogId { term: Term(1), index: Index(index) }), ..request }
 }
 
 fn refusal(answer: &Answer) -> &str {
@@ -83,8 +88,30 @@ fn a_node_without_its_data_begins_anew() {
     // Members that were written by hand have no known incarnation.
     let node = FakeNode::leading(&[("a", "127.0.0.1:1", 1), ("b", "127.0.0.1:2", 0)]);
     let cluster = cluster_of("a", dir.path(), Some(node.clone()));
-    assert!(matches!(cluster.admit(&request("b", "127.0.0.1:2", 5), soon()), Answer::Joined { .. }));
+    let whole = with_log(request("b", "127.0.0.1:2", 5), 9);
+    assert!(matches!(cluster.admit(&whole, soon()), Answer::Joined { .. }));
     assert!(node.changes().is_empty());
+    // But each of them had a log: who has none has lost it.
+    assert!(matches!(cluster.admit(&request("b", "127.0.0.1:2", 6), soon()), Answer::Joined { .. }));
+    assert!(matches!(node.changes().as_slice(), [Change::Remove(_), Change::Add(_)]));
+    assert_eq!(node.configuration_of("b").map(|member| member.incarnation), Some(Incarnation(6)));
+    assert_eq!(node.suffrage("b"), Some(Suffrage::Learner));
+}
+
+#[test]
+fn an_older_copy_is_not_let_in_in_the_name_of_the_original() {
+    let dir = TempDir::new("admit-copies");
+    let node = FakeNode::leading(&[("a", "127.0.0.1:1", 1), ("b", "127.0.0.1:2", 2)]);
+    let cluster = cluster_of("a", dir.path(), Some(node.clone()));
+    node.set_matched("b", 100);
+    let moved = request("b", "127.0.0.1:9", 2);
+    for older in [with_log(moved.clone(), 99), moved.clone(), request("b", "127.0.0.1:2", 2)] {
+        let answer = cluster.admit(&older, soon());
+        assert!(refusal(&answer).contains("acknowledged the log up to 100") && refusal(&answer).contains("older copy"));
+    }
+    assert!(node.changes().is_empty());
+    assert!(matches!(cluster.admit(&with_log(moved, 100), soon()), Answer::Joined { .. }));
+    assert!(matches!(node.changes().as_slice(), [Change::SetAddress { .. }]));
 }
 
 #[test]

@@ -99,6 +99,7 @@ impl Cluster {
         }
         let own = control.cluster();
         let mut joiner = self.joiner(incarnation);
+        joiner.request.log = Some(control.log_end());
         // The list may name this node itself, as lists that all nodes share do.
         joiner.targets.retain(|target| *target != self.settings.address);
         let questions = joiner.targets.iter().map(|target| (target.clone(), Call::Meta)).collect();

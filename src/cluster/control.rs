@@ -3,7 +3,7 @@
 use crate::net::call::LeaderHint;
 use crate::node::NodeHandle;
 use crate::node::handle::{ChangeDone, PeerContact, TransferDone};
-use raft::{Change, ClusterId, Member, NodeId, Suffrage};
+use raft::{Change, ClusterId, Index, LogId, Member, NodeId, Suffrage, Term};
 
 /// The configuration in force here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub trait Control: Send + Sync + 'static {
     fn configuration(&self) -> InForce;
     fn is_leader(&self) -> bool;
     fn term(&self) -> u64;
+    /// The last entry of this node's log.
+    fn log_end(&self) -> LogId;
     /// The leader that this node knows, itself included.
     fn leader(&self) -> Option<LeaderHint>;
     /// On a leader: when each of the others last answered.
@@ -57,6 +59,11 @@ impl Control for NodeHandle {
 
     fn term(&self) -> u64 {
         self.shared().raft.lock().term
+    }
+
+    fn log_end(&self) -> LogId {
+        let raft = self.shared().raft.lock();
+        LogId { term: Term(raft.last_log_term), index: Index(raft.last_log_index) }
     }
 
     fn leader(&self) -> Option<LeaderHint> {

@@ -146,8 +146,10 @@ impl Cluster {
 }
 
 impl Settings {
+    /// For a node without a log; one that has one says where it ends.
     pub(super) fn join_request(&self, incarnation: Incarnation) -> JoinRequest {
         JoinRequest {
+            log: None,
             id: self.node.to_string(),
             address: self.address.clone(),
             voter: !self.flags.non_voter,

@@ -71,6 +71,15 @@ pub fn find(data_dir: &Path) -> Result<Option<Peers>, PeersError> {
 }
 
 impl Peers {
+    /// The members, with the life of the one that is known.
+    pub fn members_with(&self, node: &NodeId, incarnation: Incarnation) -> Vec<Member> {
+        let mut members = self.members.clone();
+        for member in members.iter_mut().filter(|member| member.id == *node) {
+            member.incarnation = incarnation;
+        }
+        members
+    }
+
     /// The recovery is durable: the next start must not do it again.
     ///
     /// # Errors
@@ -174,6 +183,9 @@ mod tests {
         let suffrages: Vec<_> = peers.members.iter().map(|member| (&*member.id.0, member.suffrage)).collect();
         assert_eq!(suffrages, [("1", Suffrage::Voter), ("2", Suffrage::NonVoter), ("3", Suffrage::Voter)]);
         assert!(peers.members.iter().all(|member| member.incarnation == Incarnation(0)));
+        let known: Vec<u64> =
+            peers.members_with(&NodeId("2".into()), Incarnation(7)).iter().map(|member| member.incarnation.0).collect();
+        assert_eq!(known, [0, 7, 0]);
         peers.used().expect("renames");
         assert_eq!(find(dir.path()).expect("valid"), None);
         assert!(dir.path().join("raft/peers.info").is_file());

@@ -46,6 +46,7 @@ struct FakeState {
     changes: Vec<Change>,
     refusals: usize,
     forgets: bool,
+    contacts: Vec<PeerContact>,
 }
 
 impl FakeNode {
@@ -66,6 +67,7 @@ impl FakeNode {
             changes: Vec::new(),
             refusals: 0,
             forgets: false,
+            contacts: Vec::new(),
         })))
     }
 
@@ -80,6 +82,7 @@ impl FakeNode {
             changes: Vec::new(),
             refusals: 0,
             forgets: false,
+            contacts: Vec::new(),
         })))
     }
 
@@ -112,6 +115,12 @@ impl FakeNode {
     /// So many changes are refused as not ready.
     pub fn set_refusals(&self, refusals: usize) {
         self.0.lock().refusals = refusals;
+    }
+
+    /// A member has acknowledged the log up to `matched`.
+    pub fn set_matched(&self, id: &str, matched: u64) {
+        let contact = PeerContact { id: id.to_owned(), voter: true, last_contact_ms: 0, matched: raft::Index(matched) };
+        self.0.lock().contacts.push(contact);
     }
 
     /// Changes are made, but nobody is told.
@@ -173,8 +182,12 @@ impl Control for FakeNode {
         Some(LeaderHint { id: member.id.to_string(), address: member.address.to_string() })
     }
 
+    fn log_end(&self) -> LogId {
+        LogId::default()
+    }
+
     fn contacts(&self) -> Vec<PeerContact> {
-        Vec::new()
+        self.0.lock().contacts.clone()
     }
 
     fn change(&self, change: Change, done: ChangeDone) {

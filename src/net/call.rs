@@ -43,6 +43,8 @@ pub struct JoinRequest {
     pub address: String,
     pub voter: bool,
     pub incarnation: Incarnation,
+    /// Where its log ends; `None`: it has none, so whatever this name once promised is not kept here.
+    pub log: Option<LogId>,
 }
 
 /// A node that waits for its cluster to be formed.

@@ -7,9 +7,9 @@
 //! value; a log id is term (u64), index (u64).
 //!
 //! ```text
-//! call      = version u8 = 1, kind u8, body
+//! call      = version u8 = 2, kind u8, body
 //! body      = Meta 1:       nothing
-//!             Join 2:       id, address, voter u8, incarnation u64
+//!             Join 2:       id, address, voter u8, incarnation u64, optional log id
 //!             Notify 3:     id, address, incarnation u64
 //!             Promise 4:    founder, cluster u128, promise_ms u64
 //!             Formed 5:     cluster u128, membership bytes
@@ -20,7 +20,7 @@
 //!             Hash 10:      index u64
 //!             SendCopy 11:  id
 //!             Verify 12:    nothing
-//! answer    = version u8 = 1, kind u8, body
+//! answer    = version u8 = 2, kind u8, body
 //! body      = Done 1:       nothing
 //!             Meta 2:       id, api_url, version, commit_index u64, is_leader u8, optional cluster u128
 //!             Joined 3:     cluster u128
@@ -37,7 +37,7 @@ use raft::config::NODE_ID_BYTES_MAX;
 use raft::{ClusterId, Incarnation, Index, LogId, Membership, NodeId, Term};
 use std::fmt;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Longest text of a call or answer, in bytes. Longer ones are not sent; a failure's text is cut.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 
@@ -83,12 +83,16 @@ pub fn encode_call(call: &Call, out: &mut Vec<u8>) -> Result<(), CodecError> {
     out.push(VERSION);
     match call {
         Call::Meta => out.push(1),
-        Call::Join(JoinRequest { id, address, voter, incarnation }) => {
+        Call::Join(JoinRequest { id, address, voter, incarnation, log }) => {
             out.push(2);
             put_text(out, id)?;
             put_text(out, address)?;
             out.push(u8::from(*voter));
             put_u64(out, incarnation.0);
+            put_option(out, log.as_ref(), |out, id| {
+                put_log_id(out, *id);
+                Ok(())
+            })?;
         }
         Call::Notify(Candidate { id, address, incarnation }) => {
             out.push(3);
@@ -167,8 +171,7 @@ pub fn encode_answer(answer: &Answer, out: &mut Vec<u8>) -> Result<(), CodecErro
         }
         Answer::Written { id, outcome } => {
             out.push(4);
-            put_u64(out, id.term.0);
-            put_u64(out, id.index.0);
+            put_log_id(out, *id);
             put_bytes(out, outcome);
         }
         Answer::Readable { index, logged } => {
@@ -223,6 +226,11 @@ fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
+fn put_log_id(out: &mut Vec<u8>, id: LogId) {
+    put_u64(out, id.term.0);
+    put_u64(out, id.index.0);
+}
+
 fn put_cluster(out: &mut Vec<u8>, cluster: ClusterId) {
     out.extend_from_slice(&cluster.0.to_le_bytes());
 }
@@ -264,6 +272,7 @@ pub fn decode_call(bytes: &[u8]) -> Result<Call, CodecError> {
             address: rest.string()?,
             voter: rest.flag()?,
             incarnation: Incarnation(rest.u64()?),
+            log: rest.option(Reader::log_id)?,
         }),
         3 => Call::Notify(Candidate {
             id: rest.string()?,
@@ -310,10 +319,7 @@ pub fn decode_answer(bytes: &[u8]) -> Result<Answer, CodecError> {
             cluster: rest.option(Reader::cluster)?,
         }),
         3 => Answer::Joined { cluster: rest.cluster()? },
-        4 => Answer::Written {
-            id: LogId { term: Term(rest.u64()?), index: Index(rest.u64()?) },
-            outcome: rest.bytes()?.to_vec(),
-        },
+        4 => Answer::Written { id: rest.log_id()?, outcome: rest.bytes()?.to_vec() },
         5 => Answer::Readable { index: Index(rest.u64()?), logged: rest.option(|rest| rest.u64().map(Index))? },
         6 => Answer::Hash(rest.option(Reader::array)?),
         9 => Answer::Verified {
@@ -360,6 +366,10 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Result<u64, CodecError> {
         Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn log_id(&mut self) -> Result<LogId, CodecError> {
+        Ok(LogId { term: Term(self.u64()?), index: Index(self.u64()?) })
     }
 
     fn cluster(&mut self) -> Result<ClusterId, CodecError> {

@@ -18,8 +18,14 @@ fn calls() -> Vec<Call> {
     let cluster = ClusterId(u128::MAX - 5);
     vec![
         Call::Meta,
-        Call::Join(JoinRequest { id: id.clone(), address: address.clone(), voter: true, incarnation }),
-        Call::Join(JoinRequest { id: String::new(), address: "ü".to_owned(), voter: false, incarnation }),
+        Call::Join(JoinRequest { id: id.clone(), address: address.clone(), voter: true, incarnation, log: None }),
+        Call::Join(JoinRequest {
+            id: String::new(),
+            address: "ü".to_owned(),
+            voter: false,
+            incarnation,
+            log: Some(LogId { term: Term(3), index: Index(u64::MAX) }),
+        }),
         Call::Notify(Candidate { id: id.clone(), address, incarnation }),
         Call::Promise { founder: NodeId("f".into()), cluster, promise_ms: 5000 },
         Call::Formed { cluster, membership: membership() },

@@ -169,7 +169,7 @@ fn start(store: Store, recovered: Recovered, incarnation: Incarnation, net: NetH
     let (raft_tx, raft_rx) = inbox(RAFT_INBOX_MAX);
     let (wal_tx, wal_rx) = inbox(WAL_INBOX_MAX);
     let (applier_tx, applier_rx) = inbox(APPLIER_INBOX_MAX);
-    let shared = Arc::new(shared(&writer, members, &options, found.cluster_id)?);
+    let shared = Arc::new(shared(&writer, members, &options, &found)?);
     shared.hashes.begin_at(writer.applied().id.index);
     let readers = Arc::new(Readers::open(
         path,
@@ -285,9 +285,10 @@ fn shared(
     writer: &Writer,
     members: Vec<MemberStatus>,
     options: &NodeOptions,
-    cluster: ClusterId,
+    found: &raft::wal::Recovered,
 ) -> Result<Shared, OpenError> {
     let applied = writer.applied();
+    let (last_log_index, last_log_term) = (found.last.index.0, found.last.term.0);
     Ok(Shared {
         applied: AppliedIndex::new(applied.id.index),
         applied_term: AtomicU64::new(applied.id.term.0),
@@ -303,14 +304,21 @@ fn shared(
         room: Arc::default(),
         wants_applied: AtomicBool::new(false),
         is_leader: AtomicBool::new(false),
-        raft: Mutex::new(RaftStatus { state: "Follower", voter: true, ..RaftStatus::default() }),
+        // Until the raft thread says more: a node that announces itself must not seem to have lost its log.
+        raft: Mutex::new(RaftStatus {
+            state: "Follower",
+            voter: true,
+            last_log_index,
+            last_log_term,
+            ..RaftStatus::default()
+        }),
         members: Mutex::new(members),
         configuration: Mutex::default(),
         leader: Mutex::new(None),
         peers: Mutex::default(),
         leader_heard_ms: AtomicU64::new(0),
         started: Started::default(),
-        cluster,
+        cluster: found.cluster_id,
         hashes: Hashes::default(),
         quarantine: Quarantine::open(&options.data_dir),
         verify_wanted: AtomicBool::new(false),

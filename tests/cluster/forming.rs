@@ -124,6 +124,47 @@ fn peers_json_makes_one_survivor_a_cluster() {
 }
 
 #[test]
+fn a_member_emptied_around_a_recovery_by_hand_is_another_and_cannot_vote_for_its_former_self() {
+    let mut group = Group::start("cluster-peers-json-wiped", 3, &[]);
+    group.node(0).execute(r#"["CREATE TABLE t(x)", "INSERT INTO t VALUES(1)"]"#);
+    group.assert_equal_copies(&["t"]);
+    for at in 0..3 {
+        group.kill(at);
+    }
+    let peers: Vec<_> =
+        (0..3).map(|at| json!({"id": format!("n{}", at + 1), "address": group.raft_address(at)})).collect();
+    for at in 0..2 {
+        std::fs::write(group.data(at).join("raft/peers.json"), json!(peers).to_string())
+            .expect("the directory is there");
+        group.replan(at, &[]);
+    }
+    // n3 has lost its log and nobody has heard it since the recovery, which does not know its life.
+    std::fs::remove_dir_all(group.data(2)).expect("the directory is there");
+    group.nodes[0] = Some(group.launches[0].spawn());
+    group.nodes[1] = Some(group.launches[1].spawn());
+    for node in group.nodes.iter_mut().flatten() {
+        node.wait_ready();
+    }
+    group.node(0).execute(r#"["INSERT INTO t VALUES(2)"]"#);
+    let join = format!("-join={},{}", group.raft_address(0), group.raft_address(1));
+    group.replan(2, &[&join]);
+    group.restart(2);
+    group.wait_voters(3);
+    group.assert_equal_copies(&["t"]);
+    let leader = group.leader();
+    let told = std::fs::read_to_string(group.data(leader).with_extension("log")).expect("there is a log");
+    assert!(told.contains("node n3 has lost its data and begins anew"), "{told}");
+    // n2 was heard, so its life is known: without its data it is another, too.
+    let victim = if leader == 1 { 0 } else { 1 };
+    group.kill(victim);
+    std::fs::remove_dir_all(group.data(victim)).expect("the directory is there");
+    group.replan(victim, &[&format!("-join={}", group.raft_address(2))]);
+    group.restart(victim);
+    group.wait_voters(3);
+    group.assert_equal_copies(&["t"]);
+}
+
+#[test]
 fn a_node_with_a_damaged_log_does_not_vote_on_it_and_is_filled_again_when_told_so() {
     let mut group = Group::start("cluster-damaged", 3, &[]);
     group.node(0).execute(r#"["CREATE TABLE t(x)", "INSERT INTO t VALUES(1)"]"#);

@@ -12,3 +12,4 @@ mod frozen;
 mod group;
 mod leaving;
 mod serving;
+mod twins;
