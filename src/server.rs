@@ -13,7 +13,9 @@ use crate::http::front::Front;
 use crate::net::{Net, NetOptions};
 use crate::node::open::Lock;
 use crate::node::verify::Verifier;
-use crate::node::{Maintenance, MaintenanceOptions, Node, NodeOptions, OpenError, Store, known_incarnation, set_aside};
+use crate::node::{
+    Maintenance, MaintenanceOptions, Node, NodeOptions, OpenError, Origin, Store, known_incarnation, set_aside,
+};
 use crate::queue::{QueueHandle, QueueOptions};
 use crate::vars;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -153,7 +155,7 @@ fn open_node(config: &Config, lock: Lock, cluster: &Arc<Cluster>, net: &Net) -> 
         log::info!(target: "store", "[recovery] attempting node recovery using {}", peers.path.display());
         // Its own life it knows; those of the others are put in their places by the leader, as it hears from them.
         let known = known_incarnation(&store.recovered().map_err(store_failed)?, &name);
-        let own = identity::settle(dir, &name, store.cluster(), known).map_err(|error| failed(&error))?;
+        let own = identity::settle(dir, &name, store.cluster(), known, false).map_err(|error| failed(&error))?;
         store.recover_by_hand(peers.members_with(&name, own)).map_err(store_failed)?;
         peers.used().map_err(|error| failed(&error))?;
         vars::store::NUM_RECOVERIES.add(1);
@@ -161,7 +163,12 @@ fn open_node(config: &Config, lock: Lock, cluster: &Arc<Cluster>, net: &Net) -> 
     }
     let recovered = store.recovered().map_err(store_failed)?;
     let known = known_incarnation(&recovered, &name);
-    let incarnation = identity::settle(dir, &name, store.cluster(), known).map_err(|error| failed(&error))?;
+    let is_empty = recovered.memberships.is_empty();
+    let incarnation = identity::settle(dir, &name, store.cluster(), known, is_empty).map_err(|error| failed(&error))?;
+    if exists && !is_empty {
+        // A founding that a crash seemed to have cut short had come about.
+        formation.origin = Origin::Existing;
+    }
     let node = Node::start(store, recovered, incarnation, net.handle()).map_err(store_failed)?;
     cluster.attach(Arc::new(node.handle()), &formation).map_err(context("clustering failure"))?;
     Ok(node)

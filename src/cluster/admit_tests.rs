@@ -194,13 +194,14 @@ fn members_are_told_where_they_belong_and_strangers_nothing() {
     };
     let candidate = |id: &str, incarnation: u64| {
         let (id, address) = (id.to_owned(), "127.0.0.1:2".to_owned());
-        Call::Notify(Candidate { id, address, incarnation: Incarnation(incarnation) })
+        Call::Notify(Candidate { id, address, incarnation: Incarnation(incarnation), refused: Vec::new() })
     };
     assert_eq!(ask(candidate("b", 2)), Answer::Joined { cluster: node.cluster() });
     assert_eq!(ask(candidate("b", 3)), Answer::Done, "another life");
     assert_eq!(ask(candidate("c", 2)), Answer::Done);
     let founder = NodeId("b".into());
-    let promise = Call::Promise { founder, cluster: raft::ClusterId(9), promise_ms: 1000 };
+    let membership = raft::Membership::new(node.configuration().members).expect("valid");
+    let promise = Call::Promise { founder, cluster: raft::ClusterId(9), membership };
     assert!(refusal(&ask(promise)).contains("belongs to a cluster"));
     let starting = cluster_of("a", dir.path(), None);
     let (tx, rx) = crossbeam_channel::bounded(1);

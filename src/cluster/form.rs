@@ -5,7 +5,7 @@
 
 use super::ask::{ask_all, complaint};
 use super::cancel::Cancel;
-use super::identity::{self, Founder, Identity, IdentityError};
+use super::identity::{self, Foundation, Identity, IdentityError, Kept};
 use super::join::{JOIN_TIMEOUT, JoinError, Joiner, list, through};
 use super::lobby::{Attempt, Lobby, Promise};
 use super::probe::first_that_serves_http;
@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 const ASK_TIMEOUT: Duration = JOIN_TIMEOUT;
 /// Time between two passes: at least so much, and up to as much again by chance, or sooner when something changes.
 const PASS_INTERVAL_MS: u64 = if cfg!(test) { 20 } else { 1000 };
+/// A founder that does not answer for so long is given up (`Lobby::refuse`): longer than a machine takes to come back.
+const FOUNDER_PATIENCE: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(45) };
 /// After a failed attempt to form a cluster, so that others have their turn: at least so much, and up to as much again.
 const RETREAT_MS: u64 = if cfg!(test) { 10 } else { 100 };
 
@@ -90,13 +92,19 @@ impl Cluster {
         if exists {
             // Only the name is looked at: a directory of another node must not be opened.
             let known = identity::read(&settings.data_dir, &settings.node)?;
-            return Ok(Formation { origin: Origin::Existing, incarnation: known.map(|known| known.incarnation) });
+            let incarnation = known.as_ref().map(|known| known.incarnation);
+            // The process ended when all had promised, and perhaps before that was in its log.
+            let founding = known.and_then(|known| known.kept.founding);
+            return Ok(Formation { origin: founding.map_or(Origin::Existing, formed), incarnation });
         }
         if settings.flags.join.is_empty() && settings.flags.non_voter {
             return Err(FormError::NonVoterAlone);
         }
         let identity = identity::prepare(&settings.data_dir, &settings.node)?;
         let incarnation = Some(identity.incarnation);
+        if let Some(plan) = identity.kept.founding {
+            return Ok(Formation { origin: formed(plan), incarnation });
+        }
         if settings.flags.join.is_empty() {
             return Ok(Formation { origin: Origin::Single, incarnation });
         }
@@ -111,7 +119,13 @@ impl Cluster {
                     self.joiner(identity.incarnation).run(&*self.ask, &self.cancel).map_err(FormError::Join)?;
                 Origin::Joined { cluster }
             }
-            _ => Boot { cluster: self, incarnation: identity.incarnation, told: String::new() }.run()?,
+            _ => Boot {
+                cluster: self,
+                incarnation: identity.incarnation,
+                told: String::new(),
+                founder_silent_since: None,
+            }
+            .run()?,
         };
         Ok(Formation { origin, incarnation })
     }
@@ -123,13 +137,14 @@ impl Cluster {
             id: settings.node.to_string(),
             address: settings.address.clone(),
             incarnation: identity.incarnation,
+            refused: Vec::new(),
         };
-        let (dir, base) = (settings.data_dir.clone(), Identity { promised: None, ..identity.clone() });
-        let keep = Box::new(move |founder: Option<&Founder>| {
-            let kept = Identity { promised: founder.cloned(), ..base.clone() };
-            identity::write(&dir, &kept).map_err(|error| error.to_string())
+        let (dir, base) = (settings.data_dir.clone(), identity.clone());
+        let keep = Box::new(move |kept: &Kept| {
+            let next = Identity { kept: kept.clone(), ..base.clone() };
+            identity::write(&dir, &next).map_err(|error| error.to_string())
         });
-        let mut lobby = Lobby::new(me, settings.flags.bootstrap_expect, identity.promised.clone(), keep);
+        let mut lobby = Lobby::new(me, settings.flags.bootstrap_expect, identity.kept.clone(), keep);
         lobby.open();
         *self.lobby.lock() = Some(lobby);
     }
@@ -164,6 +179,12 @@ struct Boot<'a> {
     incarnation: Incarnation,
     /// The last line about notifications, so that it is not repeated with every pass.
     told: String,
+    /// Since when the founder to whom this node has promised does not answer.
+    founder_silent_since: Option<Instant>,
+}
+
+fn formed(plan: Foundation) -> Origin {
+    Origin::Formed { cluster: plan.cluster, membership: plan.membership }
 }
 
 /// What a pass came to.
@@ -232,8 +253,14 @@ impl Boot<'_> {
             return Ok(Pass::Found(Origin::Joined { cluster }));
         }
         if !existing.is_empty() {
-            let joined = self.join_existing(&existing);
-            return Ok(joined.map_or(Pass::Again, |cluster| Pass::Found(Origin::Joined { cluster })));
+            let targets: Vec<String> = existing.iter().map(|(target, _)| target.clone()).collect();
+            if let Some(cluster) = self.join_existing(&targets) {
+                return Ok(Pass::Found(Origin::Joined { cluster }));
+            }
+            // One that this node refuses, and that lets nobody in, may never live: it must not keep others from forming.
+            if !existing.iter().all(|(_, cluster)| self.with_lobby(|lobby| lobby.refuses(*cluster))) {
+                return Ok(Pass::Again);
+            }
         }
         let drawn = ClusterId(random_u128().map_err(FormError::Random)?);
         let now_ms = self.cluster.now_ms();
@@ -243,8 +270,8 @@ impl Boot<'_> {
         }
     }
 
-    /// Tells everybody that this node waits, and asks who belongs to a cluster already: gives their addresses.
-    fn tell_and_ask(&mut self) -> Vec<String> {
+    /// Tells everybody that this node waits, and asks who belongs to a cluster already: gives their addresses, and which.
+    fn tell_and_ask(&mut self) -> Vec<(String, ClusterId)> {
         let targets = &self.cluster.settings.flags.join;
         let news = self.with_lobby(|lobby| lobby.news());
         let told = news.addresses(targets);
@@ -271,22 +298,48 @@ impl Boot<'_> {
             }
         }
         let unheard = |promise: &&Promise| failures.iter().any(|(told, _)| **told == promise.founder.address);
-        if let Some(promise) = news.promise.as_ref().filter(unheard) {
+        let waited_for = news.promise.as_ref().filter(unheard);
+        self.watch_founder(waited_for);
+        if let Some(promise) = waited_for {
             let file = self.cluster.settings.data_dir.join(identity::IDENTITY_FILE);
             let (id, address) = (&promise.founder.id, &promise.founder.address);
             failures.push((
                 address_of(&told, address),
                 format!(
-                    "this node has promised node {id} to be a member of its cluster and waits to hear what came of it; if \
-                     node {id} is gone for good, stop this node and delete {}",
+                    "this node has promised node {id} to be a member of its cluster and waits to hear what came of it. If node {id} \
+                     is gone for good, this node goes on when so many of that cluster's nodes wait in vain that it can never come about; \
+                     where they do not, stop them all and delete {} on each",
                     file.display()
                 ),
             ));
         }
         self.log_told(&told, &failures);
-        let belongs = |answer: Result<Answer, _>| matches!(answer, Ok(Answer::Meta(meta)) if meta.cluster.is_some());
+        let belongs = |answer: Result<Answer, _>| match answer {
+            Ok(Answer::Meta(meta)) => meta.cluster,
+            _ => None,
+        };
         let others = targets.iter().zip(answers).filter(|(target, _)| **target != news.me.address);
-        others.filter_map(|(target, answer)| belongs(answer).then(|| target.clone())).collect()
+        others.filter_map(|(target, answer)| Some((target.clone(), belongs(answer)?))).collect()
+    }
+
+    /// `silent`: the promise whose founder did not answer in this pass.
+    fn watch_founder(&mut self, silent: Option<&Promise>) {
+        let Some(promise) = silent else {
+            self.founder_silent_since = None;
+            return;
+        };
+        let since = *self.founder_silent_since.get_or_insert_with(Instant::now);
+        let patience = FOUNDER_PATIENCE.min(self.cluster.settings.flags.bootstrap_timeout / 2);
+        if since.elapsed() < patience {
+            return;
+        }
+        for cluster in self.with_lobby(Lobby::refuse) {
+            log::warn!(
+                target: BOOTSTRAP,
+                "node {} does not answer since {}: this node takes no part in the cluster {cluster} any more that it was to form",
+                promise.founder.id, crate::text::duration::format(since.elapsed())
+            );
+        }
     }
 
     fn log_told(&mut self, told: &[String], failures: &[(&String, String)]) {
@@ -342,11 +395,7 @@ impl Boot<'_> {
             Err(error) => return give_up(error.to_string()),
         };
         let others: Vec<&Candidate> = attempt.members.iter().filter(|member| *member.id != *me.0).collect();
-        let call = Call::Promise {
-            founder: me.clone(),
-            cluster: attempt.cluster,
-            promise_ms: u64::try_from(ASK_TIMEOUT.as_millis()).expect("a second fits"),
-        };
+        let call = Call::Promise { founder: me.clone(), cluster: attempt.cluster, membership: membership.clone() };
         let questions = others.iter().map(|other| (other.address.clone(), call.clone())).collect();
         for (other, answer) in others.iter().zip(ask_all(&*self.cluster.ask, questions, ASK_TIMEOUT)) {
             match answer {

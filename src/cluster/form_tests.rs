@@ -108,7 +108,7 @@ fn live(wire: Arc<Wire>, cluster: Arc<Cluster>) -> JoinHandle<(ClusterId, bool)>
             }
             other => panic!("{other:?}"),
         };
-        let kept = identity::settle(&settings.data_dir, &settings.node, id, None).expect("settles");
+        let kept = identity::settle(&settings.data_dir, &settings.node, id, None, false).expect("settles");
         assert_eq!(Some(kept), formation.incarnation);
         wire.belongs(&settings.address, id);
         cluster.attach(node, &formation).expect("nothing speaks against it");
@@ -246,7 +246,7 @@ fn a_member_asks_to_join_again_in_the_background_unless_it_is_another_cluster() 
         wire.belongs(&address(1), ClusterId(theirs));
 
         let id = NodeId("n2".into());
-        identity::settle(&own_dir, &id, ClusterId(77), None).expect("settles");
+        identity::settle(&own_dir, &id, ClusterId(77), None, false).expect("settles");
         let member = node(&wire, &own_dir, 2, &[&format!("-join={}", address(1)), "-join-attempts=1"]);
         let formation = member.form(true).expect("it has lived");
         let own = FakeNode::leading(&[("n2", &address(2), 2), ("n1", &address(1), 1)]);
@@ -276,4 +276,75 @@ fn redirects_have_an_end() {
     let dir = TempDir::new("form-circle");
     let request = settings("n1", dir.path(), &[]).join_request(Incarnation(1));
     assert_eq!(through(&Circle, "h:1", &request).expect_err("a circle"), "max redirects exceeded");
+}
+
+#[test]
+fn a_founder_that_is_gone_for_good_does_not_hold_the_others_up_for_ever() {
+    let dir = TempDir::new("form-lost-founder");
+    let wire = Arc::new(Wire::default());
+    let join: Vec<String> = (1..=4).map(address).collect();
+    let join = format!("-join={}", join.join(","));
+    let started = |n: usize| {
+        let own = dir.path().join(n.to_string());
+        std::fs::create_dir(&own).expect("a directory can be made");
+        let cluster = node(&wire, &own, n, &[&join, "-bootstrap-expect=3"]);
+        let life = live(Arc::clone(&wire), Arc::clone(&cluster));
+        let until = Instant::now() + LIMIT;
+        while cluster.lobby.lock().is_none() && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        (cluster, life)
+    };
+    let ask = |cluster: &Cluster, call: Call| {
+        let (tx, rx) = crossbeam_channel::bounded(1);
+        cluster.answer(call, Box::new(move |answer| tx.send(answer).expect("the test waits")));
+        rx.recv_timeout(LIMIT).expect("an answer")
+    };
+    let (second, third) = (started(2), started(3));
+    // n1 has told them that it waits, has got their promises, and may have decided: nobody will ever know.
+    let founder = Candidate { id: "n1".into(), address: address(1), incarnation: Incarnation(1), refused: Vec::new() };
+    let of = |n: usize| {
+        let node = NodeId(format!("n{n}").into());
+        let known = identity::read(&dir.path().join(n.to_string()), &node).expect("valid").expect("there");
+        Candidate { id: format!("n{n}"), address: address(n), incarnation: known.incarnation, refused: Vec::new() }
+    };
+    let attempt = Attempt { cluster: ClusterId(7), members: vec![founder.clone(), of(2), of(3)] };
+    let membership = attempt.membership().expect("valid");
+    for (cluster, _) in [&second, &third] {
+        assert_eq!(ask(cluster, Call::Notify(founder.clone())), Answer::Done);
+        let promise =
+            Call::Promise { founder: NodeId("n1".into()), cluster: ClusterId(7), membership: membership.clone() };
+        assert_eq!(ask(cluster, promise), Answer::Done);
+    }
+    let fourth = started(4);
+    let nodes = [second, third, fourth];
+    let homes: Vec<_> = nodes.into_iter().map(|(cluster, life)| (cluster, life.join().expect("no panic").0)).collect();
+    assert!(homes.iter().all(|(_, home)| *home == homes[0].1 && *home != ClusterId(7)), "one cluster, and another");
+    // It comes back after all, with a log: it is told that it stays alone.
+    for (cluster, _) in &homes {
+        let formed = Call::Formed { cluster: ClusterId(7), membership: membership.clone() };
+        assert!(matches!(ask(cluster, formed), Answer::Failed(_)));
+        cluster.stop();
+    }
+}
+
+#[test]
+fn a_founding_that_was_cut_short_goes_on_whether_its_log_is_there_or_not() {
+    let dir = TempDir::new("form-cut-short");
+    let wire = Arc::new(Wire::default());
+    let cluster = node(&wire, dir.path(), 1, &["-join=127.0.0.1:9", "-bootstrap-expect=1"]);
+    let Origin::Formed { cluster: first, membership } = cluster.form(false).expect("alone").origin else {
+        panic!("it is the founder");
+    };
+    for log_exists in [false, true] {
+        let again = node(&wire, dir.path(), 1, &["-join=127.0.0.1:9", "-bootstrap-expect=1"]);
+        match again.form(log_exists).expect("it has decided").origin {
+            Origin::Formed { cluster, membership: kept } => assert_eq!((cluster, kept), (first, membership.clone())),
+            other => panic!("{other:?}"),
+        }
+        // The log was made, and nothing is in it.
+        identity::settle(dir.path(), &NodeId("n1".into()), first, None, true).expect("settles");
+    }
+    identity::settle(dir.path(), &NodeId("n1".into()), first, None, false).expect("settles");
+    assert!(matches!(cluster.form(true).expect("it has lived").origin, Origin::Existing));
 }

@@ -8,7 +8,7 @@
 //! log was lost: that is a new life, and it must not speak for the old one.
 
 use crate::node::open::random_u64;
-use raft::{ClusterId, Incarnation, NodeId};
+use raft::{ClusterId, Incarnation, Membership, NodeId};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,9 +18,11 @@ use std::path::{Path, PathBuf};
 pub const IDENTITY_FILE: &str = "node-identity";
 
 /// First line of the file.
-const HEADER: &str = "ferrolite node identity 1";
-/// No honest file is larger: an id and an address of the longest kind, doubled by quoting.
-const FILE_BYTES_MAX: u64 = 16 * 1024;
+const HEADER: &str = "ferrolite node identity 2";
+/// That of versions whose promises did not say which cluster they are for.
+const HEADER_1: &str = "ferrolite node identity 1";
+/// No honest file is larger: some memberships of the largest kind in hexadecimal digits.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +31,32 @@ pub struct Identity {
     pub incarnation: Incarnation,
     /// `None` until the node's log was made.
     pub cluster: Option<ClusterId>,
+    pub kept: Kept,
+}
+
+/// What a node without a cluster must not forget while one is being formed (`lobby`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
     /// Whom this node has promised to form a cluster with, while it is not known whether that came about.
-    pub promised: Option<Founder>,
+    pub promised: Option<Promised>,
+    /// All others have promised: this node makes the log of that cluster, and goes on with it after a crash.
+    pub founding: Option<Foundation>,
+    /// This life of the node never takes part in these.
+    pub refused: Vec<ClusterId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promised {
+    pub founder: Founder,
+    /// What was promised, in one attempt after another; none if an earlier version gave the promise.
+    pub plans: Vec<Foundation>,
+}
+
+/// A cluster that is to be formed: its id, and its voters, each in one life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foundation {
+    pub cluster: ClusterId,
+    pub membership: Membership,
 }
 
 /// The node that forms a cluster.
@@ -132,7 +158,7 @@ pub fn prepare(data_dir: &Path, node: &NodeId) -> Result<Identity, IdentityError
         node: node.clone(),
         incarnation: Incarnation(random_u64().map_err(error)?.max(1)),
         cluster: None,
-        promised: None,
+        kept: Kept::default(),
     };
     write(data_dir, &identity)?;
     Ok(identity)
@@ -142,7 +168,8 @@ pub fn prepare(data_dir: &Path, node: &NodeId) -> Result<Identity, IdentityError
 /// Called at every open, before the node runs. Returns the incarnation in which it may run.
 ///
 /// `known` is the incarnation that the membership in the log gives this node; directories made before this file existed
-/// take theirs from there.
+/// take theirs from there. `is_empty`: nothing is in the log yet, so a cluster that this node founds still has to be put
+/// there, and a crash may come first.
 ///
 /// # Errors
 /// See [`IdentityError`]; also a file that names another cluster than the log.
@@ -151,6 +178,7 @@ pub fn settle(
     node: &NodeId,
     cluster: ClusterId,
     known: Option<Incarnation>,
+    is_empty: bool,
 ) -> Result<Incarnation, IdentityError> {
     let path = data_dir.join(IDENTITY_FILE);
     let before = read(data_dir, node)?;
@@ -165,7 +193,10 @@ pub fn settle(
             Incarnation(drawn.max(1))
         }
     };
-    let settled = Identity { node: node.clone(), incarnation, cluster: Some(cluster), promised: None };
+    let founding = before.as_ref().and_then(|identity| identity.kept.founding.clone());
+    let founding = founding.filter(|plan| is_empty && plan.cluster == cluster);
+    let kept = Kept { founding, ..Kept::default() };
+    let settled = Identity { node: node.clone(), incarnation, cluster: Some(cluster), kept };
     if before.as_ref() != Some(&settled) {
         write(data_dir, &settled)?;
     }
@@ -208,19 +239,50 @@ fn render(identity: &Identity) -> String {
     if let Some(cluster) = identity.cluster {
         text.push_str(&format!("cluster {cluster}\n"));
     }
-    if let Some(founder) = &identity.promised {
+    if let Some(Promised { founder, plans }) = &identity.kept.promised {
         text.push_str(&format!("promised {}\nfounder-address {}\n", quote(&founder.id.0), quote(&founder.address)));
+        for plan in plans {
+            text.push_str(&format!("promised-cluster {}\n", plan_line(plan)));
+        }
+    }
+    if let Some(plan) = &identity.kept.founding {
+        text.push_str(&format!("founding {}\n", plan_line(plan)));
+    }
+    for cluster in &identity.kept.refused {
+        text.push_str(&format!("refused {cluster}\n"));
     }
     text.push_str("end\n");
     text
 }
 
+/// The cluster, and the bytes of its membership.
+fn plan_line(plan: &Foundation) -> String {
+    let bytes: String = plan.membership.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} {bytes}", plan.cluster)
+}
+
+fn parse_plan(value: &str) -> Result<Foundation, &'static str> {
+    let (cluster, digits) = value.split_once(' ').ok_or("a cluster has no membership")?;
+    let hex = digits.as_bytes().chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    let bytes: Vec<u8> = hex.collect::<Option<_>>().ok_or("a membership is no row of bytes")?;
+    let membership = Membership::decode(&bytes).map_err(|error| error.0)?;
+    Ok(Foundation { cluster: parse_cluster(cluster)?, membership })
+}
+
+fn parse_cluster(value: &str) -> Result<ClusterId, &'static str> {
+    u128::from_str_radix(value, 16).map(ClusterId).map_err(|_| "the cluster is no number")
+}
+
 fn parse(text: &str) -> Result<Identity, &'static str> {
     let mut lines = text.lines();
-    if lines.next() != Some(HEADER) {
+    if !matches!(lines.next(), Some(HEADER | HEADER_1)) {
         return Err("the file is no node identity of a version that this program knows");
     }
     let (mut node, mut incarnation, mut cluster, mut founder_id, mut founder_address) = (None, None, None, None, None);
+    let (mut plans, mut founding, mut refused) = (Vec::new(), None, Vec::new());
     loop {
         let line = lines.next().ok_or("the file is cut short")?;
         if line == "end" {
@@ -230,22 +292,27 @@ fn parse(text: &str) -> Result<Identity, &'static str> {
         match name {
             "node" => node = Some(unquote(value)?),
             "incarnation" => incarnation = u64::from_str_radix(value, 16).ok().filter(|n| *n != 0),
-            "cluster" => cluster = Some(u128::from_str_radix(value, 16).map_err(|_| "the cluster is no number")?),
+            "cluster" => cluster = Some(parse_cluster(value)?),
             "promised" => founder_id = Some(unquote(value)?),
             "founder-address" => founder_address = Some(unquote(value)?),
+            "promised-cluster" => plans.push(parse_plan(value)?),
+            "founding" => founding = Some(parse_plan(value)?),
+            "refused" => refused.push(parse_cluster(value)?),
             _ => return Err("the file has a line that this version does not know"),
         }
     }
     let promised = match (founder_id, founder_address) {
-        (Some(id), Some(address)) => Some(Founder { id: NodeId(id.into()), address }),
-        (None, None) => None,
-        _ => return Err("half of a promise is missing"),
+        (None, None) if plans.is_empty() => None,
+        (Some(id), Some(address)) if !id.is_empty() => {
+            Some(Promised { founder: Founder { id: NodeId(id.into()), address }, plans })
+        }
+        _ => return Err("a promise has only one half"),
     };
     Ok(Identity {
         node: NodeId(node.filter(|id| !id.is_empty()).ok_or("the node is missing")?.into()),
         incarnation: Incarnation(incarnation.ok_or("the incarnation is missing")?),
-        cluster: cluster.map(ClusterId),
-        promised,
+        cluster,
+        kept: Kept { promised, founding, refused },
     })
 }
 
@@ -265,14 +332,33 @@ mod tests {
         NodeId(id.into())
     }
 
+    fn plan(id: &str, cluster: u128) -> Foundation {
+        let member = raft::Member {
+            id: node(id),
+            incarnation: Incarnation(5),
+            suffrage: raft::Suffrage::Voter,
+            address: "h:1".into(),
+        };
+        Foundation { cluster: ClusterId(cluster), membership: Membership::new(vec![member]).expect("valid") }
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let dir = TempDir::new("identity-roundtrip");
         let founder = Founder { id: node("a\n\"ü\nend"), address: "h:1\nend".into() };
-        for (cluster, promised) in
-            [(None, None), (Some(ClusterId(7)), None), (None, Some(founder)), (Some(ClusterId(u128::MAX)), None)]
-        {
-            let identity = Identity { node: node("b c\nend\n"), incarnation: Incarnation(u64::MAX), cluster, promised };
+        let founding = Some(plan("x\nend\n", 9));
+        let plans = vec![plan("x\nend\n", 9), plan("y", 10)];
+        let old = Kept { promised: Some(Promised { founder: founder.clone(), plans: Vec::new() }), ..Kept::default() };
+        let refused = vec![ClusterId(1), ClusterId(u128::MAX)];
+        let all = Kept { promised: Some(Promised { founder, plans }), founding: founding.clone(), refused };
+        for (cluster, kept) in [
+            (None, Kept::default()),
+            (Some(ClusterId(7)), Kept::default()),
+            (None, old),
+            (None, all),
+            (Some(ClusterId(u128::MAX)), Kept { founding, ..Kept::default() }),
+        ] {
+            let identity = Identity { node: node("b c\nend\n"), incarnation: Incarnation(u64::MAX), cluster, kept };
             write(dir.path(), &identity).expect("the directory can be written");
             assert_eq!(read(dir.path(), &identity.node).expect("valid"), Some(identity));
         }
@@ -286,7 +372,13 @@ mod tests {
             node: node("a"),
             incarnation: Incarnation(5),
             cluster: Some(ClusterId(6)),
-            promised: Some(Founder { id: node("b"), address: "h:1".into() }),
+            kept: Kept {
+                promised: Some(Promised {
+                    founder: Founder { id: node("b"), address: "h:1".into() },
+                    plans: vec![plan("b", 3)],
+                }),
+                ..Kept::default()
+            },
         };
         let whole = render(&identity);
         let path = dir.path().join(IDENTITY_FILE);
@@ -295,13 +387,13 @@ mod tests {
             let error = read(dir.path(), &node("a")).expect_err("cut short").to_string();
             assert!(error.contains("move the whole data directory away"), "{cut}: {error}");
         }
-        for bad in ["", "x", &whole.replace(" 1\n", " 2\n"), &whole.replace("cluster", "colour"), "\u{0}"] {
+        for bad in ["", "x", &whole.replace(" 2\n", " 3\n"), &whole.replace("cluster", "colour"), "\u{0}"] {
             std::fs::write(&path, bad).expect("writes");
             assert!(read(dir.path(), &node("a")).is_err(), "{bad:?}");
         }
         std::fs::write(&path, [0xff; 10]).expect("writes");
         assert!(read(dir.path(), &node("a")).is_err());
-        std::fs::write(&path, vec![b'a'; 20_000]).expect("writes");
+        std::fs::write(&path, vec![b'a'; 5_000_000]).expect("writes");
         assert!(read(dir.path(), &node("a")).is_err());
         std::fs::write(&path, whole).expect("writes");
         let error = read(dir.path(), &node("c")).expect_err("another node").to_string();
@@ -314,22 +406,46 @@ mod tests {
         let first = prepare(dir.path(), &node("a")).expect("new");
         assert_eq!(prepare(dir.path(), &node("a")).expect("again"), first, "no log yet: the same life");
         let cluster = ClusterId(9);
-        assert_eq!(settle(dir.path(), &node("a"), cluster, None).expect("settles"), first.incarnation);
-        assert_eq!(settle(dir.path(), &node("a"), cluster, Some(Incarnation(1))).expect("settles"), first.incarnation);
-        assert!(settle(dir.path(), &node("a"), ClusterId(10), None).is_err());
+        assert_eq!(settle(dir.path(), &node("a"), cluster, None, false).expect("settles"), first.incarnation);
+        assert_eq!(
+            settle(dir.path(), &node("a"), cluster, Some(Incarnation(1)), false).expect("settles"),
+            first.incarnation
+        );
+        assert!(settle(dir.path(), &node("a"), ClusterId(10), None, false).is_err());
         let second = prepare(dir.path(), &node("a")).expect("the log was lost");
         assert_ne!(second.incarnation, first.incarnation);
         assert_eq!(second.cluster, None);
     }
 
     #[test]
+    fn a_founding_is_remembered_until_it_is_in_the_log_and_a_promise_of_version_1_is_read() {
+        let dir = TempDir::new("identity-founding");
+        let first = prepare(dir.path(), &node("a")).expect("new");
+        let kept = Kept { founding: Some(plan("a", 9)), refused: vec![ClusterId(3)], ..Kept::default() };
+        write(dir.path(), &Identity { kept, ..first.clone() }).expect("writes");
+        let founding = |dir: &TempDir| read(dir.path(), &node("a")).expect("valid").expect("there").kept.founding;
+        assert_eq!(prepare(dir.path(), &node("a")).expect("no log yet").kept.founding, Some(plan("a", 9)));
+        settle(dir.path(), &node("a"), ClusterId(9), None, true).expect("settles");
+        assert_eq!(founding(&dir), Some(plan("a", 9)), "the log is empty");
+        settle(dir.path(), &node("a"), ClusterId(9), None, false).expect("settles");
+        assert_eq!(founding(&dir), None);
+        // With the log everything is lost.
+        assert_eq!(prepare(dir.path(), &node("a")).expect("another life").kept, Kept::default());
+        let text =
+            "ferrolite node identity 1\nnode \"a\"\nincarnation 5\npromised \"b\"\nfounder-address \"h:1\"\nend\n";
+        std::fs::write(dir.path().join(IDENTITY_FILE), text).expect("writes");
+        let promised = read(dir.path(), &node("a")).expect("valid").expect("there").kept.promised.expect("kept");
+        assert_eq!((&*promised.founder.id.0, promised.plans), ("b", Vec::new()));
+    }
+
+    #[test]
     fn directories_without_the_file_are_who_their_membership_says() {
         let dir = TempDir::new("identity-old");
-        let settled = settle(dir.path(), &node("a"), ClusterId(1), Some(Incarnation(77))).expect("settles");
+        let settled = settle(dir.path(), &node("a"), ClusterId(1), Some(Incarnation(77)), false).expect("settles");
         assert_eq!(settled, Incarnation(77));
         assert_eq!(read(dir.path(), &node("a")).expect("written").expect("there").incarnation, settled);
         let dir = TempDir::new("identity-recovered");
-        let settled = settle(dir.path(), &node("a"), ClusterId(1), Some(Incarnation(0))).expect("settles");
+        let settled = settle(dir.path(), &node("a"), ClusterId(1), Some(Incarnation(0)), false).expect("settles");
         assert_ne!(settled, Incarnation(0));
     }
 }

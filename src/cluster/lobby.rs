@@ -18,14 +18,37 @@
 //! An answer counts only if its question was asked after the promise was given, and no other since (`serial`). No clock takes part in this. So
 //! of two founders whose sets of members have a node in common at most one can succeed; and with fewer than twice as many
 //! nodes as are expected, any two sets have a node in common.
+//!
+//! The founder decides, and makes its log, as one: the decision is on disk before (`Kept::founding`), and a founder that
+//! finds it there at a start goes on with it and asks nobody again.
+//!
+//! # When the founder is gone for good
+//!
+//! Nobody else knows whether it had decided. But a cluster of N voters lives only if N/2 + 1 of them, rounded down, take
+//! part. So who waits for its founder in vain (`refuse`) writes down that it will never take part in that cluster in this
+//! life, tells all others with every pass, and takes no such word back: neither does it believe the founder when that one
+//! comes back with a log. As soon as a node knows of so many members that refuse - itself, and in the very lives that the
+//! promise was about - that the rest make no majority (`is_void`), that cluster can never decide anything, and the promise is
+//! void. (A member that had not promised yet when the founder went refuses along with the first that it hears refusing.) Until
+//! then the node stays bound: one that let go by itself could help to form another cluster while the founder
+//! and the rest form theirs. A clock decides only when a node begins to refuse, and to refuse too early costs the
+//! attempt, never the safety: the founder is then left alone with a log that no majority will ever share, says so, and must be
+//! emptied.
+//!
+//! Who refuses may join any cluster that exists, that one too: if a leader of it lets somebody in, then a majority of its
+//! voters has a log of it, none of whom refuses, and so nobody was or will be released.
 
-use super::identity::Founder;
+use super::identity::{Foundation, Founder, Kept, Promised};
 use crate::net::call::{Answer, Candidate, Failure, FailureKind};
 use raft::{ClusterId, Member, Membership, NodeId, Suffrage};
 use std::collections::BTreeMap;
 
 /// A node that was not heard of again for this long is not counted.
 pub const CANDIDATE_MS_MAX: u64 = 10_000;
+/// Clusters that one life of a node refuses; beyond it an operator must act. It takes a founder lost for good for each.
+pub const REFUSED_MAX: usize = 64;
+/// Attempts of one founder that are waited for; beyond it it gets no further promise before it has said what came of them.
+const PLANS_MAX: usize = 16;
 /// Candidates that are remembered; more than any cluster has members.
 const CANDIDATES_MAX: usize = 256;
 
@@ -50,6 +73,9 @@ enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promise {
     pub founder: Founder,
+    /// What was promised, in one attempt after another: which of them the founder may have decided is not known, and a
+    /// question may arrive after a later one. None: an earlier version did not write it down.
+    pub plans: Vec<Foundation>,
     /// Rises with every promise that is given.
     pub serial: u64,
 }
@@ -78,8 +104,8 @@ pub struct Attempt {
     pub members: Vec<Candidate>,
 }
 
-/// Makes a promise durable, or the absence of one.
-pub type Keep = Box<dyn FnMut(Option<&Founder>) -> Result<(), String> + Send>;
+/// Makes durable what must not be forgotten.
+pub type Keep = Box<dyn FnMut(&Kept) -> Result<(), String> + Send>;
 
 /// See the module.
 pub struct Lobby {
@@ -89,14 +115,24 @@ pub struct Lobby {
     heard: BTreeMap<String, (Candidate, u64)>,
     promise: Option<Promise>,
     serial: u64,
+    /// Never taken back in this life.
+    refused: Vec<ClusterId>,
     keep: Keep,
 }
 
 impl Lobby {
-    /// `expect` 0: this node waits for nothing to be formed. `promised` is what its directory remembers.
-    pub fn new(me: Candidate, expect: usize, promised: Option<Founder>, keep: Keep) -> Lobby {
-        let promise = promised.map(|founder| Promise { founder, serial: 1 });
-        Lobby { me, expect, stage: Stage::Starting, heard: BTreeMap::new(), promise, serial: 1, keep }
+    /// `expect` 0: this node waits for nothing to be formed. `kept` is what its directory remembers.
+    pub fn new(mut me: Candidate, expect: usize, kept: Kept, keep: Keep) -> Lobby {
+        let promise = kept.promised.map(|Promised { founder, plans }| Promise { founder, plans, serial: 1 });
+        me.refused.clone_from(&kept.refused);
+        let (heard, refused) = (BTreeMap::new(), kept.refused);
+        Lobby { me, expect, stage: Stage::Starting, heard, promise, serial: 1, refused, keep }
+    }
+
+    /// Writes down a promise, or that there is none; and, with it, what stands beside it.
+    fn keep(&mut self, promise: Option<&Promise>, founding: Option<Foundation>) -> Result<(), String> {
+        let promised = promise.map(|p| Promised { founder: p.founder.clone(), plans: p.plans.clone() });
+        (self.keep)(&Kept { promised, founding, refused: self.refused.clone() })
     }
 
     /// The node has no cluster, and says so from here on.
@@ -129,9 +165,12 @@ impl Lobby {
         }
         self.heard.retain(|_, (_, at_ms)| is_fresh(*at_ms, now_ms));
         let known = self.heard.contains_key(&candidate.id);
+        let told = candidate.refused.clone();
         if self.expect > 0 && candidate.id != self.me.id && (known || self.heard.len() < CANDIDATES_MAX) {
             self.heard.insert(candidate.id.clone(), (candidate, now_ms));
         }
+        self.refuse_along(&told);
+        self.drop_void_promise();
         match self.stage {
             Stage::Starting | Stage::Asking(_) | Stage::Decided | Stage::Told(_) => {
                 not_ready("a cluster is being formed")
@@ -140,8 +179,8 @@ impl Lobby {
         }
     }
 
-    /// A founder asks this node to be a member of its cluster.
-    pub fn asked_to_promise(&mut self, founder: &NodeId) -> Answer {
+    /// A founder asks this node to be a member of the cluster that it plans.
+    pub fn asked_to_promise(&mut self, founder: &NodeId, plan: Foundation) -> Answer {
         match &self.stage {
             Stage::Waiting => {}
             // Of two that form at the same time the lower goes on.
@@ -151,32 +190,118 @@ impl Lobby {
                 return refused("belongs to a cluster, or is joining one");
             }
         }
-        match &mut self.promise {
-            Some(promise) if promise.founder.id == *founder => {
-                // A promise to the founder of an attempt is one to its next attempt: it makes one at a time.
-                self.serial += 1;
-                promise.serial = self.serial;
-                return Answer::Done;
-            }
-            Some(promise) => return not_ready(&format!("promised to node {}", promise.founder.id)),
-            None => {}
+        if !self.is_voter_of(&plan.membership) || self.refused.contains(&plan.cluster) {
+            return refused("not a member of that cluster in this life");
         }
-        // Without its address the founder could not be asked what came of it.
-        let Some((candidate, _)) = self.heard.get(&*founder.0) else {
-            return not_ready("has not heard of the founder yet");
+        let (founder, mut plans) = match &self.promise {
+            // A promise to the founder of an attempt is one to its next attempt as well: it makes one at a time.
+            Some(promise) if promise.founder.id == *founder => (promise.founder.clone(), promise.plans.clone()),
+            Some(promise) => return not_ready(&format!("promised to node {}", promise.founder.id)),
+            // Without its address the founder could not be asked what came of it.
+            None => match self.heard.get(&*founder.0) {
+                Some((known, _)) => (Founder { id: founder.clone(), address: known.address.clone() }, Vec::new()),
+                None => return not_ready("has not heard of the founder yet"),
+            },
         };
-        let founder = Founder { id: founder.clone(), address: candidate.address.clone() };
-        if let Err(why) = (self.keep)(Some(&founder)) {
-            return not_ready(&why);
+        let is_new = !plans.contains(&plan);
+        if is_new && plans.len() >= PLANS_MAX {
+            return not_ready("waits to hear what came of earlier promises");
+        }
+        if is_new {
+            plans.push(plan);
         }
         self.serial += 1;
-        self.promise = Some(Promise { founder, serial: self.serial });
+        let promise = Promise { founder, plans, serial: self.serial };
+        if is_new && let Err(why) = self.keep(Some(&promise), None) {
+            return not_ready(&why);
+        }
+        self.promise = Some(promise);
         Answer::Done
+    }
+
+    fn is_voter_of(&self, membership: &Membership) -> bool {
+        let me = membership.get(&NodeId(self.me.id.as_str().into()));
+        me.is_some_and(|me| me.incarnation == self.me.incarnation)
+    }
+
+    /// The founder to whom this node has promised does not answer any more: from here on this node takes no part in what it
+    /// planned, whatever came of it. Gives the clusters, if that is new.
+    pub fn refuse(&mut self) -> Vec<ClusterId> {
+        let plans = self.promise.iter().flat_map(|promise| &promise.plans).map(|plan| plan.cluster);
+        let new: Vec<ClusterId> = plans.filter(|cluster| !self.refused.contains(cluster)).collect();
+        if self.stage != Stage::Waiting {
+            return Vec::new();
+        }
+        let new = self.write_refusal(new);
+        self.drop_void_promise();
+        new
+    }
+
+    /// Another node refuses these. One that this node has not promised, or not any more, cannot have been decided with it
+    /// as a member: refusing it too costs nothing, and releases those who had promised when the founder went.
+    fn refuse_along(&mut self, clusters: &[ClusterId]) {
+        if self.stage != Stage::Waiting {
+            return;
+        }
+        let promised = |cluster: &ClusterId| {
+            let mut plans = self.promise.iter().flat_map(|promise| &promise.plans);
+            plans.any(|plan| plan.cluster == *cluster)
+        };
+        // What an earlier version has promised is not known.
+        let knows_all = self.promise.as_ref().is_none_or(|promise| !promise.plans.is_empty());
+        let is_new = |cluster: &&ClusterId| knows_all && !self.refused.contains(cluster) && !promised(cluster);
+        let new: Vec<ClusterId> = clusters.iter().filter(is_new).copied().collect();
+        self.write_refusal(new);
+    }
+
+    /// Gives what is refused from now on: all of it, or nothing.
+    fn write_refusal(&mut self, new: Vec<ClusterId>) -> Vec<ClusterId> {
+        if new.is_empty() || self.refused.len() + new.len() > REFUSED_MAX {
+            return Vec::new();
+        }
+        let before = self.refused.len();
+        self.refused.extend(&new);
+        let promise = self.promise.clone();
+        if self.keep(promise.as_ref(), None).is_err() {
+            self.refused.truncate(before);
+            return Vec::new();
+        }
+        // Said only now that it is on disk.
+        self.me.refused.clone_from(&self.refused);
+        new
+    }
+
+    /// Whether this node refuses that cluster.
+    pub fn refuses(&self, cluster: ClusterId) -> bool {
+        self.refused.contains(&cluster)
+    }
+
+    /// Whether so many members of `plan` refuse it for ever that the others make no majority.
+    fn is_void(&self, plan: &Foundation) -> bool {
+        let refuses = |member: &&Member| {
+            let who = if *member.id.0 == *self.me.id {
+                Some(&self.me)
+            } else {
+                self.heard.get(&*member.id.0).map(|(c, _)| c)
+            };
+            who.is_some_and(|who| who.incarnation == member.incarnation && who.refused.contains(&plan.cluster))
+        };
+        let refusing = plan.membership.voters().filter(refuses).count();
+        plan.membership.voters().count() - refusing < plan.membership.quorum()
+    }
+
+    fn drop_void_promise(&mut self) {
+        let plans = self.promise.as_ref().map_or(&[][..], |promise| &promise.plans);
+        let is_void = !plans.is_empty() && plans.iter().all(|plan| self.is_void(plan));
+        if is_void && self.stage == Stage::Waiting && self.keep(None, None).is_ok() {
+            self.promise = None;
+        }
     }
 
     /// What the node at `address` answered to the news.
     pub fn answered(&mut self, news: &News, address: &str, answer: &Answer) {
         match answer {
+            Answer::Joined { cluster } if self.refuses(*cluster) => self.founder_decided(news, address, *cluster),
             Answer::Joined { cluster } => {
                 self.belongs_to(*cluster);
             }
@@ -185,7 +310,7 @@ impl Lobby {
             Answer::Done => {
                 let asked = news.promise.as_ref().filter(|promise| promise.founder.address == address);
                 let over = asked.is_some() && asked == self.promise.as_ref();
-                if self.stage == Stage::Waiting && over && (self.keep)(None).is_ok() {
+                if self.stage == Stage::Waiting && over && self.keep(None, None).is_ok() {
                     self.promise = None;
                 }
             }
@@ -193,10 +318,22 @@ impl Lobby {
         }
     }
 
+    /// The founder has a log of a cluster that this node refuses. It makes one log in its life, so nothing came of its other
+    /// attempts; that one still binds this node until it is void.
+    fn founder_decided(&mut self, news: &News, address: &str, cluster: ClusterId) {
+        let asked = news.promise.as_ref().filter(|promise| promise.founder.address == address);
+        let Some(promise) = self.promise.clone().filter(|promise| asked == Some(promise)) else { return };
+        let plans = promise.plans.iter().filter(|plan| plan.cluster == cluster).cloned().collect();
+        let left = Some(Promise { plans, ..promise }).filter(|promise| !promise.plans.is_empty());
+        if self.stage == Stage::Waiting && self.keep(left.as_ref(), None).is_ok() {
+            self.promise = left;
+            self.drop_void_promise();
+        }
+    }
+
     /// A cluster is formed; is this node in it?
     pub fn hear_formed(&mut self, cluster: ClusterId, membership: &Membership) -> Answer {
-        let me = membership.get(&NodeId(self.me.id.as_str().into()));
-        if me.is_none_or(|me| me.incarnation != self.me.incarnation) {
+        if !self.is_voter_of(membership) {
             return refused("not a member of that cluster in this life");
         }
         self.belongs_to(cluster)
@@ -204,6 +341,12 @@ impl Lobby {
 
     /// A member says that this node, in this life, belongs to a cluster.
     pub fn belongs_to(&mut self, cluster: ClusterId) -> Answer {
+        if self.refuses(cluster) {
+            return refused(
+                "it has waited for its founder in vain and takes no part in that cluster any more. If no majority of its voters does, \
+                 it cannot come about: stop the founder, empty its directory, and start it again",
+            );
+        }
         match self.stage {
             Stage::Waiting | Stage::Joining | Stage::Asking(_) => {
                 self.stage = Stage::Told(cluster);
@@ -217,7 +360,9 @@ impl Lobby {
 
     /// Begins to join a cluster that exists; `false` when the node may not, for it has promised or is told already.
     pub fn begin_joining(&mut self) -> bool {
-        let free = self.stage == Stage::Waiting && self.promise.is_none();
+        let refuses_all = |plans: &[Foundation]| !plans.is_empty() && plans.iter().all(|p| self.refuses(p.cluster));
+        let is_bound = self.promise.as_ref().is_some_and(|promise| !refuses_all(&promise.plans));
+        let free = self.stage == Stage::Waiting && !is_bound;
         if free {
             self.stage = Stage::Joining;
         }
@@ -238,13 +383,15 @@ impl Lobby {
         Some(Attempt { cluster, members })
     }
 
-    /// All others have promised. `true`: the cluster is formed, and this node must make its log.
+    /// All others have promised. `true`: the cluster is formed, and this node must make its log, now or after a crash.
     pub fn decide(&mut self, attempt: &Attempt) -> bool {
         let asking = self.stage == Stage::Asking(attempt.cluster);
-        if asking {
+        let plan = attempt.plan().ok().filter(|_| asking);
+        let decided = plan.is_some_and(|plan| self.keep(None, Some(plan)).is_ok());
+        if decided {
             self.stage = Stage::Decided;
         }
-        asking
+        decided
     }
 
     /// Not all have promised.
@@ -275,6 +422,14 @@ fn is_fresh(at_ms: u64, now_ms: u64) -> bool {
 }
 
 impl Attempt {
+    /// What the others are asked to promise.
+    ///
+    /// # Errors
+    /// As `membership`.
+    pub fn plan(&self) -> Result<Foundation, raft::MembershipError> {
+        Ok(Foundation { cluster: self.cluster, membership: self.membership()? })
+    }
+
     /// All members as voters.
     ///
     /// # Errors

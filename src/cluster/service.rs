@@ -3,6 +3,7 @@
 use super::admit::{failed_to_resolve, split_address};
 use super::desk::Answered;
 use super::form::is_member;
+use super::identity::Foundation;
 use super::lobby::{not_ready, refused};
 use super::{Cluster, admit};
 use crate::coordinator::Membership;
@@ -37,7 +38,10 @@ impl Membership for Cluster {
     fn answer(&self, call: Call, answered: Answered) {
         match call {
             Call::Notify(candidate) => self.hear(candidate, answered),
-            Call::Promise { founder, .. } => answered(self.at_lobby(|lobby| lobby.asked_to_promise(&founder))),
+            Call::Promise { founder, cluster, membership } => {
+                let plan = Foundation { cluster, membership };
+                answered(self.at_lobby(|lobby| lobby.asked_to_promise(&founder, plan)));
+            }
             Call::Formed { cluster, membership } => {
                 answered(match self.control() {
                     Some(control) if control.cluster() == cluster => Answer::Done,

@@ -15,8 +15,8 @@ pub enum Call {
     /// This node waits for a cluster to be formed (`-bootstrap-expect`).
     Notify(Candidate),
     /// Do you promise to become a member of the cluster that `founder` is about to form with exactly these voters? The
-    /// promise holds for `promise_ms` and is given to one founder at a time.
-    Promise { founder: NodeId, cluster: ClusterId, promise_ms: u64 },
+    /// promise is given to one founder at a time.
+    Promise { founder: NodeId, cluster: ClusterId, membership: Membership },
     /// All have promised: the cluster is formed with this membership.
     Formed { cluster: ClusterId, membership: Membership },
     /// Take a node out. For the leader.
@@ -53,6 +53,8 @@ pub struct Candidate {
     pub id: String,
     pub address: String,
     pub incarnation: Incarnation,
+    /// Clusters in which this life of it never takes part: it waited for their founders in vain.
+    pub refused: Vec<ClusterId>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

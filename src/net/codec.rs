@@ -10,8 +10,8 @@
 //! call      = version u8 = 2, kind u8, body
 //! body      = Meta 1:       nothing
 //!             Join 2:       id, address, voter u8, incarnation u64, optional log id
-//!             Notify 3:     id, address, incarnation u64
-//!             Promise 4:    founder, cluster u128, promise_ms u64
+//!             Notify 3:     id, address, incarnation u64, count u32, so many clusters u128
+//!             Promise 4:    founder, cluster u128, membership bytes
 //!             Formed 5:     cluster u128, membership bytes
 //!             Remove 6:     id
 //!             StepDown 7:   optional target, wait u8
@@ -94,17 +94,20 @@ pub fn encode_call(call: &Call, out: &mut Vec<u8>) -> Result<(), CodecError> {
                 Ok(())
             })?;
         }
-        Call::Notify(Candidate { id, address, incarnation }) => {
+        Call::Notify(Candidate { id, address, incarnation, refused }) => {
             out.push(3);
             put_text(out, id)?;
             put_text(out, address)?;
             put_u64(out, incarnation.0);
+            let count = u32::try_from(refused.len()).map_err(|_| CodecError("too many clusters"))?;
+            out.extend_from_slice(&count.to_le_bytes());
+            refused.iter().for_each(|cluster| put_cluster(out, *cluster));
         }
-        Call::Promise { founder, cluster, promise_ms } => {
+        Call::Promise { founder, cluster, membership } => {
             out.push(4);
             put_text(out, &founder.0)?;
             put_cluster(out, *cluster);
-            put_u64(out, *promise_ms);
+            put_bytes(out, &membership.encode());
         }
         Call::Formed { cluster, membership } => {
             out.push(5);
@@ -278,8 +281,9 @@ pub fn decode_call(bytes: &[u8]) -> Result<Call, CodecError> {
             id: rest.string()?,
             address: rest.string()?,
             incarnation: Incarnation(rest.u64()?),
+            refused: rest.clusters()?,
         }),
-        4 => Call::Promise { founder: rest.node_id()?, cluster: rest.cluster()?, promise_ms: rest.u64()? },
+        4 => Call::Promise { founder: rest.node_id()?, cluster: rest.cluster()?, membership: rest.membership()? },
         5 => Call::Formed { cluster: rest.cluster()?, membership: rest.membership()? },
         6 => Call::Remove { id: rest.string()? },
         7 => Call::StepDown { target: rest.option(Reader::string)?, wait: rest.flag()? },
@@ -370,6 +374,15 @@ impl<'a> Reader<'a> {
 
     fn log_id(&mut self) -> Result<LogId, CodecError> {
         Ok(LogId { term: Term(self.u64()?), index: Index(self.u64()?) })
+    }
+
+    /// No more than the bytes at hand can hold.
+    fn clusters(&mut self) -> Result<Vec<ClusterId>, CodecError> {
+        let count = u32::from_le_bytes(self.array()?) as usize;
+        if count > self.0.len() / size_of::<u128>() {
+            return Err(CodecError("the clusters are cut short"));
+        }
+        (0..count).map(|_| self.cluster()).collect()
     }
 
     fn cluster(&mut self) -> Result<ClusterId, CodecError> {

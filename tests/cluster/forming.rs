@@ -1,6 +1,7 @@
 //! Who belongs to the cluster: forming, joining, leaving, coming back.
 
 use crate::group::{Group, LIMIT, execute_until_done, local_rows, query, status};
+use crate::support::fault::Fault;
 use crate::support::{Launch, poll};
 use serde_json::json;
 
@@ -44,6 +45,37 @@ fn three_nodes_that_wait_for_each_other_form_one_cluster_and_a_fourth_joins_it()
     }
     group.wait_voters(4);
     group.assert_equal_copies(&["t"]);
+}
+
+/// A failed sync of the log ends the process: before it made its log, between that and its first entry, or later.
+#[test]
+fn a_founder_that_is_cut_down_at_any_sync_of_its_new_log_goes_on_with_founding() {
+    let mut ended = 0;
+    for at in 1..=6 {
+        let mut group = Group::plan(&format!("cluster-founder-{at}"));
+        expecting(&mut group, 3);
+        let scratch = group.data(0).with_extension("fault");
+        std::fs::create_dir_all(&scratch).expect("it can be made");
+        let fault = Fault { call: "sync", path: "raft-wal", errno: libc::EIO, sticky: true, short: false };
+        let (launch, armed) = fault.add_to(group.launches[0].clone(), &scratch, at, true);
+        let mut founder = launch.spawn();
+        for node in 1..3 {
+            group.nodes[node] = Some(group.launches[node].spawn());
+        }
+        poll("the sync to fail", LIMIT, || armed.fired());
+        let exit = founder.wait_exit();
+        ended += u32::from(exit.code == Some(1));
+        for node in 0..3 {
+            group.nodes[node] = group.nodes[node].take().or_else(|| Some(group.launches[node].spawn()));
+        }
+        for node in group.nodes.iter_mut().flatten() {
+            node.wait_ready();
+        }
+        group.wait_voters(3);
+        group.node(1).execute(r#"["CREATE TABLE t(x)", "INSERT INTO t VALUES(1)"]"#);
+        group.assert_equal_copies(&["t"]);
+    }
+    assert_eq!(ended, 6);
 }
 
 #[test]
