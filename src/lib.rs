@@ -39,6 +39,13 @@
 //! `node::handle` => `raft_thread` (a round of heartbeats) => back: the index. `node::applied` runs the rest when this node
 //! has applied it => worker: `db::readers`.
 //!
+//! # The walk of one backup
+//!
+//! `http::handlers::backup` -> `coordinator::backup` -> `node::handle` => `raft_thread` (a round of heartbeats) => worker: `node::backup`
+//! pins a snapshot, `db::backup` leaves our own table out (SQLite does, in `db::sqlite::overlay`) and writes it, `http::engine` streams it
+//! in chunks; the worker is the backup's until it is sent, and the pool replaces it. A follower's worker fetches it instead (`net::fetch_out`)
+//! => the leader's `net-in` (`net::fetch_in`) -> `coordinator::backup` -> `node::backup` as above.
+//!
 //! # Threads
 //!
 //! | name | struct | owns | waits for |
@@ -55,6 +62,7 @@
 //! | `reaper` | `cluster::reaper::Watch` | since when this node leads and who is silent | the clock |
 //! | `cluster-admin` | `cluster::desk` | one request about the membership, each | the raft thread, the resolver |
 //! | `net-*`, `peer-*`, `bulk-*`, `call-*` | `net` (table there) | connections between nodes | sockets, their queues |
+//! | `fetch` | `net::fetch_out` | a backup on its way from the leader, each | its socket |
 //! | `verify` | `node::verify` | the time of the next divergence check | its inbox, the clock, other nodes |
 //! | `hash` | `node::verify` | a pinned snapshot of the database | the disk |
 //! | `copy-<peer>` | `node::net_peers` | a pinned snapshot of the database, on its way to a peer | the disk, its socket |
@@ -76,6 +84,7 @@
 //! | peers | `net::limits`: messages and bytes for each lane | control drops the oldest, bulk the newest; Raft sends again |
 //! | timer | one job for each request that waits for something | never blocks |
 //! | verify | one request | further ones are refused |
+//! | fetched backup | `FETCH_PIECES_MAX` pieces: what the giver sends unacknowledged | it is cut off: the giver broke the rule |
 //! | calls to nodes | `net::limits`: calls and bytes for each link | the call is not sent |
 //! | answers to nodes | `net::limits`: answers and bytes for each connection | the connection is closed |
 //! | workers (completions) | one for each open connection | cannot overflow |

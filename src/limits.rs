@@ -22,6 +22,8 @@ const TURN_WAITERS_MAX: usize = 32;
 pub static LARGE_BODIES: Turnstile = Turnstile::new(2);
 /// Large results while they are made; what is made and not yet sent goes to a scratch file.
 pub static LARGE_RESULTS: Turnstile = Turnstile::new(2);
+/// Backups, until they are sent: each holds a snapshot, which keeps the WAL from being reset.
+pub static BACKUPS: Turnstile = Turnstile::new(2);
 
 /// What the largest answers take while they are made.
 const RESULTS_BYTES_MAX: usize = 2 * http::json::DEFAULT_RESULT_BYTES_MAX;
@@ -53,7 +55,12 @@ impl Turnstile {
 
     /// Waits for a turn; `None` when too many wait already or it takes too long.
     pub fn enter(&'static self) -> Option<Turn> {
-        let deadline = Instant::now() + TURN_WAIT_MAX;
+        self.enter_within(TURN_WAIT_MAX)
+    }
+
+    /// The same with another patience.
+    pub fn enter_within(&'static self, wait_max: Duration) -> Option<Turn> {
+        let deadline = Instant::now() + wait_max;
         let mut state = self.state.lock();
         if state.free == 0 && state.waiting >= TURN_WAITERS_MAX {
             return None;

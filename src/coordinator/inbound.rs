@@ -5,7 +5,7 @@
 use super::{Coordinator, Error, read};
 use crate::command::{Action, Command};
 use crate::net::call::{Answer, Call, Failure, FailureKind, LeaderHint, Meta, ReadLevel, WriteCall};
-use crate::net::{Reply, Service, SnapshotSource};
+use crate::net::{Feed, Reply, Service, SnapshotSource};
 use crate::node::{NodeError, NodeHandle, snapshot_in};
 use raft::{Envelope, Index, NodeId};
 use std::sync::{Arc, OnceLock};
@@ -76,6 +76,10 @@ impl Service for Inbound {
     fn snapshot(&self, from: NodeId, header: Vec<u8>, source: &mut dyn SnapshotSource) -> Result<Vec<u8>, String> {
         let node = self.coordinator.node().map_err(|error| error.to_string())?;
         snapshot_in::receive(node, &self.coordinator.settings.data_dir, &from, &header, source)
+    }
+
+    fn fetch(&self, _from: NodeId, request: &[u8], feed: &mut dyn Feed) -> Result<(), String> {
+        self.coordinator.backup_for_peer(request, feed)
     }
 }
 

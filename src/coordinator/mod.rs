@@ -4,6 +4,7 @@
 //! thread has the answer and must neither block nor do real work (the HTTP front passes it on to a worker).
 
 pub mod admin;
+pub mod backup;
 pub mod error;
 pub mod inbound;
 mod leader_call;
@@ -19,6 +20,7 @@ pub mod write;
 
 pub use crate::db::syntax::SyntaxChecker;
 pub use admin::{AdminDone, AdminOptions, Membership};
+pub use backup::{BackupDone, BackupRequest, BackupStart, BackupStream};
 pub use error::Error;
 pub use options::{Level, ReadOptions};
 pub use read::{PermitDone, ReadPermit};
@@ -33,9 +35,10 @@ use crate::node::NodeHandle;
 use crate::node::verify::VerifierHandle;
 pub use crate::queue::QueueDone;
 use crate::queue::QueueHandle;
+use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use timer::TimerHandle;
 
 /// What the coordinator needs to know of the configuration.
@@ -61,6 +64,8 @@ pub struct Coordinator {
     queue: OnceLock<QueueHandle>,
     verifier: OnceLock<VerifierHandle>,
     membership: OnceLock<Arc<dyn Membership>>,
+    /// When a client of this node last got a whole backup.
+    last_backup: Mutex<Option<SystemTime>>,
     /// For continuations, which outlive the call that made them.
     me: Weak<Coordinator>,
 }
@@ -75,6 +80,7 @@ impl Coordinator {
             queue: OnceLock::new(),
             verifier: OnceLock::new(),
             membership: OnceLock::new(),
+            last_backup: Mutex::default(),
             me: me.clone(),
         })
     }

@@ -3,6 +3,7 @@
 mod added_column;
 pub mod apply;
 pub mod authorizer;
+pub mod backup;
 pub mod bind;
 pub mod build;
 mod checkpoint;

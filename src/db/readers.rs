@@ -16,6 +16,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Idle connections that are kept however long they idle.
@@ -111,6 +113,8 @@ struct Pool {
     in_use: usize,
     /// Since when each connection in use has been lent.
     lent: Vec<(u64, Instant)>,
+    /// Reads on other connections than the pool's.
+    guests: Vec<Arc<Stay>>,
     /// New reads wait for a moment; see [`Readers::hold_off`].
     is_held_off: bool,
     last_id: u64,
@@ -266,17 +270,29 @@ impl Readers {
         HeldOff(self)
     }
 
+    /// Enters a long read that has a connection of its own among those that keep the WAL from being reset: it is known of,
+    /// and told to end like the others.
+    pub fn enter_guest(self: &Arc<Self>) -> Guest {
+        let stay = Arc::new(Stay { since: Instant::now(), is_ended: AtomicBool::new(false) });
+        self.pool.lock().guests.push(Arc::clone(&stay));
+        Guest { readers: Arc::clone(self), stay }
+    }
+
     /// Interrupts the statements of all reads that began longer ago; gives their number.
     pub fn interrupt_older_than(&self, age: Duration) -> usize {
         let pool = self.pool.lock();
+        let guests = pool.guests.iter().filter(|stay| stay.since.elapsed() > age);
+        let guests = guests.inspect(|stay| stay.is_ended.store(true, Ordering::Release)).count();
         let old = pool.lent.iter().filter(|(_, since)| since.elapsed() > age);
         let interrupters = old.filter_map(|(id, _)| pool.interrupters.iter().find(|(other, _)| other == id));
-        interrupters.inspect(|(_, interrupter)| interrupter.interrupt()).count()
+        guests + interrupters.inspect(|(_, interrupter)| interrupter.interrupt()).count()
     }
 
     /// How long the oldest read has been running.
     pub fn oldest_read(&self) -> Option<Duration> {
-        self.pool.lock().lent.iter().map(|(_, since)| since.elapsed()).max()
+        let pool = self.pool.lock();
+        let guests = pool.guests.iter().map(|stay| stay.since);
+        pool.lent.iter().map(|(_, since)| *since).chain(guests).map(|since| since.elapsed()).max()
     }
 
     fn deadline(&self, deadline: Option<Instant>) -> Instant {
@@ -335,6 +351,31 @@ impl Readers {
         self.pool.lock().interrupters.push((id, reader.interrupter()));
         lease.reader = Some(reader);
         Ok(lease)
+    }
+}
+
+struct Stay {
+    since: Instant,
+    is_ended: AtomicBool,
+}
+
+/// See [`Readers::enter_guest`]; dropped when the read is over.
+#[must_use]
+pub struct Guest {
+    readers: Arc<Readers>,
+    stay: Arc<Stay>,
+}
+
+impl Guest {
+    /// The WAL has grown too large for this read to go on.
+    pub fn is_ended(&self) -> bool {
+        self.stay.is_ended.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.readers.pool.lock().guests.retain(|stay| !Arc::ptr_eq(stay, &self.stay));
     }
 }
 

@@ -6,11 +6,11 @@
 use crate::command::{Request, ResultSink, Statement};
 use crate::coordinator::peers::{LeaderDone, NodeDone, NodesDone};
 use crate::coordinator::{
-    AdminDone, AdminOptions, Coordinator, Error, PermitDone, QueueDone, ReadOptions, ReadPermit, StoreStatus,
-    VerifyDone, WriteDone,
+    AdminDone, AdminOptions, BackupDone, BackupRequest, Coordinator, Error, PermitDone, QueueDone, ReadOptions,
+    ReadPermit, StoreStatus, VerifyDone, WriteDone,
 };
 use raft::Index;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// See [`Coordinator`], whose functions of the same names these are.
 pub trait Backend: Send + Sync + 'static {
@@ -38,6 +38,9 @@ pub trait Backend: Send + Sync + 'static {
     fn remove_node(&self, id: &str, options: &AdminOptions, done: AdminDone);
     fn wait_synced(&self, index: Index, timeout: Duration, done: Box<dyn FnOnce(Result<(), Error>) + Send>);
     fn is_ready(&self) -> bool;
+    fn backup(&self, request: BackupRequest, done: BackupDone);
+    fn backup_sent(&self);
+    fn last_backup(&self) -> Option<SystemTime>;
 }
 
 impl Backend for Coordinator {
@@ -117,5 +120,17 @@ impl Backend for Coordinator {
 
     fn is_ready(&self) -> bool {
         self.is_ready()
+    }
+
+    fn backup(&self, request: BackupRequest, done: BackupDone) {
+        self.backup(request, done)
+    }
+
+    fn backup_sent(&self) {
+        self.backup_sent()
+    }
+
+    fn last_backup(&self) -> Option<SystemTime> {
+        self.last_backup()
     }
 }

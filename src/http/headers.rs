@@ -5,6 +5,8 @@ use super::engine::Response;
 pub const JSON: &str = "application/json; charset=utf-8";
 pub const TEXT: &str = "text/plain; charset=utf-8";
 pub const HTML: &str = "text/html; charset=utf-8";
+pub const OCTET_STREAM: &str = "application/octet-stream";
+pub const SQL: &str = "application/sql";
 
 pub const CONTENT_TYPE: &str = "Content-Type";
 pub const LOCATION: &str = "Location";

@@ -118,6 +118,10 @@ pub struct Params {
     pub key: Option<String>,
     /// `ver=2`: the array form of `/nodes`.
     pub nodes_as_array: bool,
+    /// What a backup looks like.
+    pub format: Option<String>,
+    /// Tables that a dump is to hold; none: all.
+    pub tables: Vec<String>,
 }
 
 impl Default for Params {
@@ -135,6 +139,8 @@ impl Default for Params {
             q: None,
             key: None,
             nodes_as_array: false,
+            format: None,
+            tables: Vec::new(),
         }
     }
 }
@@ -185,6 +191,8 @@ impl Params {
             q,
             key: pairs.get("key").map(|key| String::from_utf8_lossy(key).into_owned()),
             nodes_as_array: pairs.get("ver") == Some(b"2"),
+            format: pairs.get("fmt").map(|format| String::from_utf8_lossy(format).into_owned()),
+            tables: pairs.get("tables").map_or_else(Vec::new, names),
         })
     }
 
@@ -209,6 +217,12 @@ impl Params {
             idempotency_key: None,
         }
     }
+}
+
+/// Names between commas, without blanks around them.
+fn names(list: &[u8]) -> Vec<String> {
+    let list = String::from_utf8_lossy(list);
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Unknown and empty levels are weak.

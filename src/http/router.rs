@@ -2,8 +2,8 @@
 
 use super::front::Call;
 use super::handlers::{
-    admin, console, debug, execute, leader, licenses, nodes, query, readyz, remove, request, sql, status, unsupported,
-    verify,
+    admin, backup, console, debug, execute, leader, licenses, nodes, query, readyz, remove, request, sql, status,
+    unsupported, verify,
 };
 use super::headers::{JSON, TEXT};
 use super::reply::Reply;
@@ -106,7 +106,7 @@ static ROUTES: [Route; 22] = [
     route("/db/execute", Prefix, POST, &[Execute], execute::handle).typed(JSON).counted(&vars::http::EXECUTIONS),
     route("/db/query", Prefix, GET_POST, &[Query], query::handle).typed(JSON).counted(&vars::http::QUERIES),
     route("/db/request", Prefix, POST, &[Query, Execute], request::handle).typed(JSON).counted(&vars::http::REQUESTS),
-    route("/db/backup", Prefix, GET, &[Backup], unsupported::backup).counted(&vars::http::BACKUPS),
+    route("/db/backup", Prefix, GET, &[Backup], backup::handle).counted(&vars::http::BACKUPS),
     route("/db/load", Prefix, POST, &[Load], unsupported::load).counted(&vars::http::LOADS),
     route("/db/sql", Prefix, GET_POST, &[Query], sql::handle).typed(JSON).counted(&vars::http::SQL_ANALYZE),
     route("/boot", Exact, POST, &[Load], unsupported::boot).counted(&vars::http::BOOT),

@@ -1,6 +1,7 @@
 //! The transport as the rest of the node holds it: started, told who this node is and who its peers are, stopped.
 
 use super::call::{Answer, Call};
+use super::fetch_out::{self, Fetched};
 use super::incoming::Acceptor;
 use super::limits::STOP_MAX;
 use super::links::{self, Continuation};
@@ -152,6 +153,14 @@ impl NetHandle {
     /// It cannot be reached, or does not want it.
     pub fn open_snapshot(&self, peer_id: &NodeId, address: &str, header: &[u8]) -> Result<SnapshotSender, NetError> {
         snapshot_out::open(&self.shared, peer_id, address, header)
+    }
+
+    /// Asks the node at `address` for something large, and waits until it begins to come.
+    ///
+    /// # Errors
+    /// It cannot be reached, or gives none.
+    pub fn fetch(&self, address: &str, request: &[u8], timeout: Duration) -> Result<Fetched, NetError> {
+        fetch_out::open(&self.shared, address, request, timeout)
     }
 
     /// The connections that this node keeps to others.

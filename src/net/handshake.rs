@@ -35,6 +35,8 @@ pub enum Lane {
     Snapshot,
     /// Only to see who answers: the greeting is all of it, and says nothing about who greets.
     Look,
+    /// Something large that the one who connects asks for.
+    Fetch,
 }
 
 impl Lane {
@@ -45,6 +47,7 @@ impl Lane {
             Lane::Calls => 3,
             Lane::Snapshot => 4,
             Lane::Look => 5,
+            Lane::Fetch => 6,
         }
     }
 
@@ -55,6 +58,7 @@ impl Lane {
             Lane::Calls => "calls",
             Lane::Snapshot => "snapshot",
             Lane::Look => "look",
+            Lane::Fetch => "fetch",
         }
     }
 
@@ -147,6 +151,7 @@ impl Hello {
             3 => Lane::Calls,
             4 => Lane::Snapshot,
             5 => Lane::Look,
+            6 => Lane::Fetch,
             _ => return Err(HelloError::Malformed("the connection is for an unknown purpose")),
         };
         let features = u32::from_le_bytes(rest.array()?);
@@ -329,7 +334,7 @@ mod tests {
         let mut bytes = Vec::new();
         welcome.encode(&mut bytes);
         assert_eq!(Welcome::decode(&bytes), Ok(welcome));
-        for lane in [Lane::Control, Lane::Bulk, Lane::Calls, Lane::Snapshot, Lane::Look] {
+        for lane in [Lane::Control, Lane::Bulk, Lane::Calls, Lane::Snapshot, Lane::Look, Lane::Fetch] {
             let mut nobody = hello(lane);
             nobody.expected = None;
             for hello in [hello(lane), nobody] {
@@ -374,7 +379,7 @@ mod tests {
             let text = verdict.expect_err("it is refused");
             assert!(text.contains(words), "{text}");
         };
-        for lane in [Lane::Control, Lane::Bulk, Lane::Snapshot] {
+        for lane in [Lane::Control, Lane::Bulk, Lane::Snapshot, Lane::Fetch] {
             assert_eq!(hello(lane).judge(ours, &own, ours), Ok(()));
             says(hello(lane).judge(other, &own, ours), "belongs to cluster");
             says(hello(lane).judge(None, &own, ours), "only from members");

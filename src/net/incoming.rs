@@ -4,6 +4,7 @@
 use super::answers::AnswerQueue;
 use super::call::{Answer, Call, Failure, FailureKind};
 use super::codec::decode_call;
+use super::fetch_in;
 use super::frame::{self, FrameError, FrameReader, Header, Kind};
 use super::handshake::{Hello, HelloError, Lane, Welcome, twins};
 use super::limits::{
@@ -204,6 +205,10 @@ impl Connection {
             Lane::Snapshot => {
                 let (shared, service) = (&*self.shared, &*self.service);
                 snapshot_in::serve(shared, service, from.clone(), &self.stream, &mut self.reader)
+            }
+            Lane::Fetch => {
+                let (shared, service) = (&*self.shared, &*self.service);
+                fetch_in::serve(shared, service, from.clone(), &self.stream, &mut self.reader)
             }
         };
         if hello.lane == Lane::Control && !self.shared.is_stopping() && self.was_last_of(&from) {

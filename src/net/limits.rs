@@ -28,6 +28,13 @@ pub const SNAPSHOT_WINDOW_BYTES: u64 = 8 << 20;
 /// The receiver acknowledges at least this often.
 pub const SNAPSHOT_ACK_BYTES: u64 = SNAPSHOT_WINDOW_BYTES / 8;
 
+/// Chunks of a fetch; all but the last have this size.
+pub const FETCH_CHUNK_BYTES: usize = 128 << 10;
+/// The giver of a fetch waits for an acknowledgement when this much is on its way.
+pub const FETCH_WINDOW_BYTES: u64 = 2 << 20;
+/// Pieces of a fetch that wait at the asking end: what the window allows, and the words around them.
+pub const FETCH_PIECES_MAX: usize = FETCH_WINDOW_BYTES as usize / FETCH_CHUNK_BYTES + 4;
+
 /// What all frames that are being received may hold together beyond their connections' buffers; a frame that would go
 /// beyond ends its connection.
 pub const INCOMING_BYTES_MAX: usize = 2 * BULK_FRAME_BYTES_MAX;
@@ -105,6 +112,12 @@ pub const BACK_OFF_MAX: Duration = Duration::from_millis(500);
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// A snapshot whose other end says nothing for this long has failed.
 pub const SNAPSHOT_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long the giver of a fetch may take to begin: it may have to make a file first.
+pub const FETCH_PREPARE_MAX: Duration = Duration::from_secs(600);
+/// A fetch of which nothing comes for this long, while everything that came was passed on, has failed.
+pub const FETCH_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// The giver of a fetch waits no longer for a sign that the asker passes it on: longer than a client of that one may take.
+pub const FETCH_ACK_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long the receiver of a snapshot goes on reading after it said that it failed, so that its words arrive.
 pub const LINGER_MAX: Duration = Duration::from_secs(3);
 /// A process whose name another one claims, and which does not answer at its address, keeps the name as long as its

@@ -48,6 +48,25 @@ pub trait Service: Send + Sync + 'static {
     /// # Errors
     /// Why it was not installed: goes to the sender.
     fn snapshot(&self, from: NodeId, header: Vec<u8>, source: &mut dyn SnapshotSource) -> Result<Vec<u8>, String>;
+
+    /// Gives the node `from` what `request` asks for. Runs on the connection's own thread until all is sent.
+    ///
+    /// # Errors
+    /// Why there is none, or no more: goes to the asker.
+    fn fetch(&self, from: NodeId, request: &[u8], feed: &mut dyn Feed) -> Result<(), String> {
+        let _ = (from, request, feed);
+        Err("this node gives nothing".to_owned())
+    }
+}
+
+/// Where something large goes that another node has asked for; what is written is sent as it comes. Blocks while too much is
+/// on its way.
+pub trait Feed: io::Write {
+    /// From here on a failure breaks it off; before, it is an answer. To be called once, before anything is written.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn begin(&mut self) -> io::Result<()>;
 }
 
 /// The receiving end of a snapshot.

@@ -5,6 +5,7 @@
 
 pub mod applied;
 pub mod applier_thread;
+pub mod backup;
 pub mod clock;
 pub mod database;
 pub mod handle;

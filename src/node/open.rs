@@ -92,7 +92,10 @@ impl Node {
     /// Another process holds it (at once, without waiting), or it cannot be made.
     pub fn lock(data_dir: &Path) -> io::Result<Lock> {
         create_durably(data_dir)?;
-        Ok(Lock { disk: Arc::new(FsDisk::open(&data_dir.join(WAL_DIR))?) })
+        let disk = Arc::new(FsDisk::open(&data_dir.join(WAL_DIR))?);
+        // Only the holder of the lock may: others' files may be in use.
+        crate::db::backup::discard(data_dir)?;
+        Ok(Lock { disk })
     }
 
     /// Has a node lived in this directory before?

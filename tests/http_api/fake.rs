@@ -5,8 +5,8 @@ use ferrolite::config::{Config, Launch};
 use ferrolite::coordinator::peers::{LeaderDone, NodeDone, NodeReport, NodesDone};
 use ferrolite::coordinator::status::{Member, RaftStatus, StoreStatus};
 use ferrolite::coordinator::{
-    AdminDone, AdminOptions, Error, Level, PermitDone, QueueDone, ReadOptions, ReadPermit, VerifyDone, WriteDone,
-    Written,
+    AdminDone, AdminOptions, BackupDone, BackupRequest, BackupStream, Error, Level, PermitDone, QueueDone, ReadOptions,
+    ReadPermit, VerifyDone, WriteDone, Written,
 };
 use ferrolite::db::DbStatus;
 use ferrolite::http::Front;
@@ -14,7 +14,7 @@ use ferrolite::http::backend::Backend;
 use ferrolite::http::engine::{self, Body, Handler, Headers, Responder, Response, ResponseBody};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 type Held = Box<dyn FnOnce() + Send>;
 
@@ -34,7 +34,14 @@ impl Answer {
         let body = match response.body {
             ResponseBody::Empty => String::new(),
             ResponseBody::Bytes(bytes) => String::from_utf8(bytes).expect("UTF-8"),
-            ResponseBody::Stream(_) => panic!("no endpoint streams"),
+            ResponseBody::Stream(stream) => {
+                let mut bytes = Vec::new();
+                // What an engine does with an error: it cuts the connection.
+                if stream(&mut bytes).is_err() {
+                    bytes.extend_from_slice(b"<cut>");
+                }
+                String::from_utf8(bytes).expect("UTF-8")
+            }
         };
         Answer { status: response.status, headers: response.headers, body }
     }
@@ -100,6 +107,8 @@ pub struct Fake {
     is_ready: AtomicBool,
     is_open: AtomicBool,
     has_news: AtomicBool,
+    backups_break_off: AtomicBool,
+    last_backup: Mutex<Option<SystemTime>>,
 }
 
 impl Fake {
@@ -114,6 +123,8 @@ impl Fake {
             is_ready: AtomicBool::new(true),
             is_open: AtomicBool::new(true),
             has_news: AtomicBool::new(true),
+            backups_break_off: AtomicBool::new(false),
+            last_backup: Mutex::default(),
         }
     }
 
@@ -159,6 +170,10 @@ impl Fake {
 
     pub fn lose_leader(&self) {
         self.has_leader.store(false, Ordering::SeqCst);
+    }
+
+    pub fn break_off_backups(&self, on: bool) {
+        self.backups_break_off.store(on, Ordering::SeqCst);
     }
 
     pub fn fall_behind(&self) {
@@ -372,5 +387,34 @@ impl Backend for Fake {
 
     fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::SeqCst)
+    }
+
+    fn backup(&self, request: BackupRequest, done: BackupDone) {
+        self.note("backup", None, None);
+        if !self.is_open.load(Ordering::SeqCst) {
+            return done(Err(Error::StoreNotOpen));
+        }
+        if !self.has_leader.load(Ordering::SeqCst) && !request.no_leader {
+            return done(Err(Error::LeaderNotFound));
+        }
+        if request.redirect {
+            return done(Err(Error::Redirect { leader_url: "http://leader:4001".to_owned() }));
+        }
+        let breaks_off = self.backups_break_off.load(Ordering::SeqCst);
+        done(Ok(Box::new(move || {
+            let stream: BackupStream = Box::new(move |out| {
+                write!(out, "{:?}", request.wish)?;
+                if breaks_off { Err(std::io::Error::other("the disk is gone")) } else { Ok(()) }
+            });
+            Ok(stream)
+        })));
+    }
+
+    fn backup_sent(&self) {
+        *self.last_backup.lock().expect("no panic") = Some(SystemTime::UNIX_EPOCH);
+    }
+
+    fn last_backup(&self) -> Option<SystemTime> {
+        *self.last_backup.lock().expect("no panic")
     }
 }

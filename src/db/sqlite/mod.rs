@@ -10,6 +10,7 @@ mod error;
 mod hooks;
 mod math;
 pub mod memory;
+pub mod overlay;
 mod statement;
 mod vfs;
 mod writeback;

@@ -320,7 +320,14 @@ impl Worker {
             ResponseBody::Stream(source) if delimited == Delimited::Chunked => {
                 writer.write_all(&self.output)?;
                 let mut chunks = io::BufWriter::with_capacity(BODY_PIECE_BYTES, Chunks(writer));
-                source(&mut chunks)?;
+                if let Err(error) = source(&mut chunks) {
+                    // The crate keeps the connection open, and a client would wait for the rest for ever: what cannot be a
+                    // chunk tells it that there is none.
+                    drop(chunks);
+                    writer.write_all(b"cut off\r\n")?;
+                    writer.flush()?;
+                    return Err(error);
+                }
                 let Chunks(writer) = chunks.into_inner().map_err(io::IntoInnerError::into_error)?;
                 writer.write_all(b"0\r\n\r\n")?;
                 return writer.flush();

@@ -1,6 +1,7 @@
 //! One file per endpoint. Handlers run on workers; they never wait for the log there, but hand on a continuation.
 
 pub mod admin;
+pub mod backup;
 pub mod console;
 pub mod debug;
 pub mod execute;

@@ -52,6 +52,9 @@ fn document(api: &Api) -> Value {
         "runtime": runtime(),
     });
     let members = document.as_object_mut().expect("the document is an object");
+    if let Some(time) = api.backend.last_backup() {
+        members.insert("last_backup_time".to_owned(), json!(rfc3339_local(time, Digits::Nanos)));
+    }
     match api.backend.store_status() {
         None => {
             members.insert("store".to_owned(), json!({"open": false}));

@@ -8,10 +8,6 @@ use crate::http::front::Call;
 use crate::http::params::Flag;
 use crate::http::reply::{self, Reply};
 
-pub fn backup(call: Call, reply: Reply) {
-    at_the_leader(call, reply, "backup over HTTP");
-}
-
 pub fn load(call: Call, reply: Reply) {
     at_the_leader(call, reply, "loading a database or a dump");
 }

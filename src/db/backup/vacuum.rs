@@ -1,0 +1,76 @@
+//! The vacuumed format: SQLite makes a new file in the data directory, which loses its name as soon as it is made.
+//!
+//! The snapshot ends with the making, so that a slow reader of this format holds nothing but disk space.
+
+use super::pages::Stripped;
+use super::{BUFFER_BYTES, MayGoOn};
+use crate::db::fatal::Fatal;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Names of the files begin so, beside the database.
+const FILE_PREFIX: &str = "db.sqlite.backup-";
+/// What must stay free on the disk: a node whose writes find it full must stop, and a backup is not worth that.
+const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
+/// Removes what a process that died while it made a file has left behind in `dir`.
+///
+/// # Errors
+/// A file is there and cannot be removed.
+pub fn discard(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(FILE_PREFIX) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A file that is removed when it is no longer wanted under its name.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        for suffix in ["", "-journal"] {
+            let mut path = self.0.clone().into_os_string();
+            path.push(suffix);
+            // It may never have come to be; what cannot be removed now is removed at the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Makes the file beside the database at `path`.
+pub(super) fn vacuum(stripped: &Stripped, path: &Path) -> Result<File, Fatal> {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let on_disk = |error: io::Error| Fatal::new(format!("making a vacuumed copy: {error}"));
+    let disk = rustix::fs::statvfs(dir).map_err(|error| on_disk(error.into()))?;
+    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let needed_bytes = stripped.bytes() + FREE_BYTES_MIN;
+    if free_bytes < needed_bytes {
+        let text = format!(
+            "no room for a vacuumed copy: it may need {needed_bytes} bytes on the disk, {free_bytes} are free; a backup without \
+             vacuum needs none"
+        );
+        return Err(Fatal::new(text));
+    }
+    let scratch = Scratch(dir.join(format!("{FILE_PREFIX}{}", MADE.fetch_add(1, Ordering::Relaxed))));
+    stripped.vacuum_into(&scratch.0)?;
+    File::open(&scratch.0).map_err(on_disk)
+}
+
+/// Writes the file from its start.
+pub(super) fn write_to(mut file: &File, may_go_on: &MayGoOn, out: &mut dyn Write) -> io::Result<()> {
+    let mut room = vec![0; BUFFER_BYTES];
+    loop {
+        may_go_on()?;
+        match file.read(&mut room)? {
+            0 => return Ok(()),
+            got => out.write_all(&room[..got])?,
+        }
+    }
+}
