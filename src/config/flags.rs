@@ -121,7 +121,7 @@ use Status::{Active, NoEffect, Refused};
 pub const FLAGS: &[Flag] = &[
     row("auth", Text(""), Services, Refused("this build cannot check passwords, so the node would stand open"),
         "Path of the JSON file that names users, passwords and permissions. Empty: everybody may do everything."),
-    row("auto-backup", Text(""), Services, Refused("this build takes no automatic backups; use `sqlite3 'file:DIR/db.sqlite?mode=ro' '.backup FILE'`"),
+    row("auto-backup", Text(""), Services, Refused("this build takes no automatic backups; fetch them with GET /db/backup"),
         "Path of the automatic backup configuration."),
     row("auto-optimize-int", Duration(24 * HOUR), Sqlite, Active,
         "Time between automatic runs of PRAGMA optimize; 0 turns them off."),

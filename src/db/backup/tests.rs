@@ -1,3 +1,5 @@
+//! Backups of small databases: what is in them, what is not, and what becomes of one that must end.
+
 use super::*;
 use crate::db::authorizer::RESERVED_TABLE;
 use crate::db::dump::logical_dump;
@@ -125,7 +127,8 @@ fn a_backup_shows_the_state_at_its_beginning_whatever_is_written_meanwhile() {
     let before = node.dump();
     let formats = [Format::Wal, Format::Vacuumed, Format::Text { tables: Vec::new() }];
     let backups = formats.map(|format| opened(&node, format));
-    node.execute(&["INSERT INTO t WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g LIMIT 50) SELECT randomblob(5000) FROM g", "CREATE TABLE u(x)"]);
+    let numbers = "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g LIMIT 50)";
+    node.execute(&[&format!("INSERT INTO t {numbers} SELECT randomblob(5000) FROM g"), "CREATE TABLE u(x)"]);
     let [wal, vacuumed, text] = backups.map(bytes);
     for file in [wal, vacuumed] {
         let (connection, _) = saved(&node.scratch, &file);
