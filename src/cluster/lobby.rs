@@ -35,6 +35,11 @@
 //! attempt, never the safety: the founder is then left alone with a log that no majority will ever share, says so, and must be
 //! emptied.
 //!
+//! What remains: a founder that has decided, was emptied and waits again answers as if it had given up, since an answer does not
+//! say in which life it was given. With fewer nodes than two clusters need, the first cluster then cannot live beside
+//! another; with more it could, where it has only the other voters. And a member that is lost as well may keep it from being
+//! known that a promise is void; then the others are emptied of their promises by hand (`node-identity`).
+//!
 //! Who refuses may join any cluster that exists, that one too: if a leader of it lets somebody in, then a majority of its
 //! voters has a log of it, none of whom refuses, and so nobody was or will be released.
 
