@@ -23,6 +23,8 @@ pub struct StoreStatus {
     pub dir: PathBuf,
     pub dir_bytes: u64,
     pub ready: bool,
+    /// Why this copy of the database serves nothing: it differs from the majority's.
+    pub quarantine: Option<String>,
     pub leader: Option<(String, String)>,
     pub members: Vec<Member>,
     pub fsm_index: u64,
@@ -76,6 +78,7 @@ impl Coordinator {
             dir: self.settings.data_dir.clone(),
             dir_bytes: directory_bytes(&self.settings.data_dir),
             ready: self.is_ready(),
+            quarantine: shared.quarantine.why(),
             leader: self.leader(),
             members: shared.members.lock().clone(),
             fsm_index: raft.applied_index,

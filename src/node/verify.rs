@@ -144,13 +144,21 @@ pub fn hash_in_background(source: HashSource, pin: Pin, shared: Arc<Shared>) {
 pub struct Quarantine {
     path: PathBuf,
     on: AtomicBool,
+    /// What the mark says.
+    why: Mutex<String>,
 }
 
 impl Quarantine {
     pub fn open(data_dir: &Path) -> Quarantine {
         let path = data_dir.join("quarantine");
         let on = AtomicBool::new(path.exists());
-        Quarantine { path, on }
+        let why = Mutex::new(std::fs::read_to_string(&path).unwrap_or_default());
+        Quarantine { path, on, why }
+    }
+
+    /// Why, for `/status`; `None` when the copy is as good as any.
+    pub fn why(&self) -> Option<String> {
+        self.is_on().then(|| self.why.lock().clone())
     }
 
     pub fn is_on(&self) -> bool {
@@ -160,6 +168,7 @@ impl Quarantine {
     /// This node's copy is wrong: it serves nothing until it has another one.
     pub fn begin(&self, why: &str) {
         log::error!(target: "store", "{why}: this node serves nothing until it has a fresh copy from the leader");
+        why.clone_into(&mut self.why.lock());
         self.on.store(true, Ordering::Release);
         let written = std::fs::File::create(&self.path).and_then(|mut file| {
             file.write_all(why.as_bytes())?;
@@ -437,9 +446,11 @@ mod tests {
         let quarantine = Quarantine::open(&dir);
         assert!(!quarantine.is_on());
         quarantine.begin("hashes differ at index 7");
-        assert!(Quarantine::open(&dir).is_on());
+        let again = Quarantine::open(&dir);
+        assert_eq!((again.is_on(), again.why().as_deref()), (true, Some("hashes differ at index 7")));
         quarantine.end();
         assert!(!Quarantine::open(&dir).is_on());
+        assert_eq!(quarantine.why(), None);
         std::fs::remove_dir_all(&dir).expect("it was made above");
     }
 }

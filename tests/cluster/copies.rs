@@ -94,6 +94,25 @@ fn a_copy_that_went_wrong_is_found_and_replaced() {
 }
 
 #[test]
+fn a_node_in_quarantine_says_so_in_its_status_until_it_has_another_copy() {
+    let mut group = Group::start("cluster-quarantine", 3, &[]);
+    group.node(0).execute(r#"["CREATE TABLE t(id INTEGER PRIMARY KEY, x)"]"#);
+    let victim = group.follower();
+    (0..3).for_each(|at| group.kill(at));
+    let mark = "the database differs from the majority's at index 7";
+    std::fs::write(group.data(victim).join("quarantine"), mark).expect("the directory is there");
+    group.spawn(victim);
+    poll("the alarm", LIMIT, || {
+        let reply = group.node(victim).client().get("/status?key=store.quarantine").ok()?;
+        (reply.json() == mark).then_some(())
+    });
+    assert_eq!(group.node(victim).client().get("/readyz").expect("an answer").status, 503);
+    (0..3).filter(|at| *at != victim).for_each(|at| group.spawn(at));
+    poll("another copy", LIMIT, || (status(group.node(victim), "store.quarantine") == json!({})).then_some(()));
+    group.assert_equal_copies(&["t"]);
+}
+
+#[test]
 fn a_leader_whose_copy_went_wrong_acknowledges_nothing_on_it_and_hands_over() {
     let mut group = Group::start("cluster-diverged-leader", 3, &[]);
     group.node(0).execute(r#"["CREATE TABLE t(id INTEGER PRIMARY KEY, x)"]"#);

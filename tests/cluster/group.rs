@@ -71,6 +71,11 @@ impl Group {
         self.nodes[at] = Some(self.launches[at].start());
     }
 
+    /// The same for a node that others or a fault keep from getting ready.
+    pub fn spawn(&mut self, at: usize) {
+        self.nodes[at] = Some(self.launches[at].spawn());
+    }
+
     /// Other flags for a node that is down; its ports stay.
     pub fn replan(&mut self, at: usize, flags: &[&str]) {
         let (http_port, raft_port) = (self.launches[at].http_port, self.launches[at].raft_port);

@@ -297,6 +297,7 @@ impl Backend for Fake {
             dir: "/data".into(),
             dir_bytes: 1_200_000,
             ready: true,
+            quarantine: None,
             leader: self.leader(),
             members: vec![member],
             fsm_index: 3,
