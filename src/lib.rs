@@ -23,7 +23,8 @@
 //! # The walk of one write
 //!
 //! `http::engine` (worker) -> `http::front` -> `http::handlers::execute` -> `coordinator::write` -> `command::codec` ->
-//! `node::handle` => `node::raft_thread` -> `raft::Replica` => `node::wal_thread` -> `raft::wal` (one `fdatasync` for all that wait) =>
+//! `node::handle` => `node::raft_thread` (`raft_proposals`: what comes while a batch is on its way waits for it) ->
+//! `raft::Replica` => `node::wal_thread` -> `raft::wal` (one `fdatasync` for all that wait) =>
 //! `node::raft_thread` (committed) => `node::applier_thread` -> `db::writer` (one transaction for all that wait) =>
 //! `http::engine` (worker) -> `http::json`. `=>` is a hand-over between threads. The worker does not wait meanwhile: it
 //! keeps a `Responder` in the continuation and serves others.

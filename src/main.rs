@@ -9,9 +9,6 @@ use ferrolite::db::version::sqlite_version;
 use ferrolite::logging::{self, complain};
 use ferrolite::server;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Exit status of a failure.
 const FAILED: i32 = 1;
 /// Exit status of a command line that cannot be read.
