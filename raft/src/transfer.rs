@@ -91,9 +91,11 @@ impl Replica {
     }
 
     /// A leader that was removed, or is of no more use, names who shall follow before it goes, so that nobody has to wait
-    /// for a timeout.
+    /// for a timeout. It must hold what the leader's log held when its term began, too: until an entry of that term is
+    /// committed, the leader does not know how much of it is.
     pub(crate) fn nominate_successor(&mut self, at_least: Index) {
         let Role::Leader(leader) = &self.role else { return };
+        let at_least = at_least.max(leader.term_start);
         let successor = leader.peers.iter().filter(|p| p.is_voter() && p.matched >= at_least).max_by_key(|p| p.matched);
         let Some(to) = successor.map(|peer| Sender { id: peer.id.clone(), incarnation: peer.incarnation }) else {
             return;

@@ -426,6 +426,17 @@ fn a_denial_followed_by_an_honest_heartbeat_answer_is_forgotten() {
 // Thesis 6.2, and disks that hang.
 
 #[test]
+fn a_leader_that_knows_of_no_commit_names_nobody_who_may_lack_one() {
+    let mut n = Solo::new(&[1, 1, 1], 1);
+    n.lead();
+    n.acknowledge(1, 2);
+    assert_eq!(n.replica.commit(), Index(0), "entry 3 may be committed all the same");
+    let sent = n.tick_to(1131);
+    assert!(!n.replica.is_leader());
+    assert!(sent.iter().all(|e| !matches!(e.message, Message::TimeoutNow { .. })), "{sent:?}");
+}
+
+#[test]
 fn a_leader_without_a_quorum_steps_down() {
     let mut n = Solo::new(&[1], 1);
     n.lead();

@@ -260,7 +260,10 @@ fn replica(
 /// The flags speak of timeouts; the replica also wants to know how often to send.
 fn timing(flags: &RaftTiming) -> Timing {
     let ms = |d: Duration| (d.as_millis() as u64).max(1);
-    let heartbeat_interval_ms = (ms(flags.heartbeat_timeout) / 10).max(1);
+    // Ten in a timeout of a second. Where less is asked for, four: a follower whose leader's connection ends asks for votes
+    // after one interval, and that is no sooner than clients reckon who want a copy of 100 ms (`freshness`).
+    let heartbeat_timeout_ms = ms(flags.heartbeat_timeout);
+    let heartbeat_interval_ms = (heartbeat_timeout_ms / 10).max(100).min(heartbeat_timeout_ms / 4).max(1);
     Timing {
         heartbeat_interval_ms,
         election_timeout_ms: ms(flags.election_timeout),
