@@ -15,7 +15,7 @@
 //! | [`net`] | traffic between nodes |
 //! | [`vars`] | counters of `/debug/vars` |
 //! | [`limits`] | what bounds the memory of the process; turns for large requests and results |
-//! | [`config`], [`text`], [`logging`] | flags, Go-style text forms, log lines |
+//! | [`config`], [`text`], [`logging`], [`random`] | flags, Go-style text forms, log lines, the system's random numbers |
 //!
 //! The `raft` crate beside this one holds the replica and its write-ahead log, and knows nothing of SQL, threads or
 //! sockets.
@@ -111,6 +111,7 @@ pub mod logging;
 pub mod net;
 pub mod node;
 pub mod queue;
+pub mod random;
 pub mod server;
 pub mod text;
 pub mod vars;

@@ -91,7 +91,7 @@ impl Replica {
         let Some(membership) = self.memberships.current() else { return };
         let Role::Leader(leader) = &mut self.role else { return };
         for peer in &mut leader.peers {
-            let member = membership.get(&peer.id).filter(|m| may_be_one_life(m, peer));
+            let member = membership.get(&peer.id).filter(|m| m.incarnation.matches(peer.incarnation));
             match member {
                 Some(member) => {
                     peer.suffrage = member.suffrage;
@@ -106,7 +106,7 @@ impl Replica {
             }
         }
         // A new life of a known id is a new peer: what its former self acknowledged says nothing.
-        leader.peers.retain(|peer| membership.get(&peer.id).is_none_or(|m| may_be_one_life(m, peer)));
+        leader.peers.retain(|peer| membership.get(&peer.id).is_none_or(|m| m.incarnation.matches(peer.incarnation)));
         for member in membership.members().iter().filter(|m| m.id != self.config.id) {
             if !leader.peers.iter().any(|peer| peer.id == member.id) {
                 leader.peers.push(Peer::new(member, last, now_ms));
@@ -237,12 +237,6 @@ impl Replica {
             })
         });
     }
-}
-
-/// Whether what `peer` acknowledged was acknowledged by the life that `member` names, as far as that is known.
-fn may_be_one_life(member: &Member, peer: &Peer) -> bool {
-    let unknown = Incarnation(0);
-    member.incarnation == peer.incarnation || member.incarnation == unknown || peer.incarnation == unknown
 }
 
 fn changed(current: &Membership, change: Change) -> Result<Membership, ChangeError> {

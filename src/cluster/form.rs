@@ -12,7 +12,7 @@ use super::probe::first_that_serves_http;
 use super::{Cluster, Settings};
 use crate::net::call::{Answer, Call, Candidate, FailureKind, JoinRequest};
 use crate::node::Origin;
-use crate::node::open::{random_u64, random_u128};
+use crate::random;
 use raft::{ClusterId, Incarnation, NodeId};
 use std::fmt;
 use std::io;
@@ -206,7 +206,7 @@ impl Boot<'_> {
             if Instant::now() >= until {
                 return Err(FormError::BootTimeout);
             }
-            let chance = random_u64().map_err(FormError::Random)?;
+            let chance = random::u64().map_err(FormError::Random)?;
             match self.pass()? {
                 Pass::Found(origin) => return Ok(origin),
                 Pass::Again => {
@@ -262,7 +262,7 @@ impl Boot<'_> {
                 return Ok(Pass::Again);
             }
         }
-        let drawn = ClusterId(random_u128().map_err(FormError::Random)?);
+        let drawn = ClusterId(random::u128().map_err(FormError::Random)?);
         let now_ms = self.cluster.now_ms();
         match self.with_lobby(|lobby| lobby.begin(drawn, now_ms)) {
             Some(attempt) => Ok(self.attempt(&attempt)),

@@ -7,7 +7,7 @@
 //! voted or acknowledged, so a start without a log goes on with the same incarnation. With a cluster here and no log, the
 //! log was lost: that is a new life, and it must not speak for the old one.
 
-use crate::node::open::random_u64;
+use crate::random;
 use raft::{ClusterId, Incarnation, Membership, NodeId};
 use std::fmt;
 use std::fs::File;
@@ -156,7 +156,7 @@ pub fn prepare(data_dir: &Path, node: &NodeId) -> Result<Identity, IdentityError
     let error = |error| IdentityError::Io { path: data_dir.join(IDENTITY_FILE), error };
     let identity = Identity {
         node: node.clone(),
-        incarnation: Incarnation(random_u64().map_err(error)?.max(1)),
+        incarnation: Incarnation(random::u64().map_err(error)?.max(1)),
         cluster: None,
         kept: Kept::default(),
     };
@@ -189,7 +189,7 @@ pub fn settle(
         (Some(identity), _) => identity.incarnation,
         (None, Some(known)) => known,
         (None, None) => {
-            let drawn = random_u64().map_err(|error| IdentityError::Io { path, error })?;
+            let drawn = random::u64().map_err(|error| IdentityError::Io { path, error })?;
             Incarnation(drawn.max(1))
         }
     };

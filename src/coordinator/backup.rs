@@ -41,15 +41,14 @@ impl Coordinator {
             Ok(node) => node,
             Err(error) => return done(Err(error)),
         };
-        let coordinator = self.shared_self();
         let BackupRequest { wish, no_leader, redirect, timeout } = request;
-        let wish_of_peer = wish.clone();
-        let here = move || -> BackupStart { Box::new(move || coordinator.backup_here(&wish)) };
-        if no_leader {
-            return done(Ok(here()));
+        if !no_leader && !redirect && !node.is_leader() {
+            return done(self.backup_of_leader(wish, timeout));
         }
-        if !node.is_leader() && !redirect {
-            return done(self.backup_of_leader(wish_of_peer, timeout));
+        let coordinator = self.shared_self();
+        let here: BackupStart = Box::new(move || coordinator.backup_here(&wish));
+        if no_leader {
+            return done(Ok(here));
         }
         // A leader that is none any more would leave out what others acknowledge meanwhile.
         let options = ReadOptions {
@@ -59,7 +58,7 @@ impl Coordinator {
             linearizable_timeout: APPLY_TIME_MAX,
             ..ReadOptions::default()
         };
-        self.permit_read(&options, Box::new(move |permit| done(permit.map(|_| here()))));
+        self.permit_read(&options, Box::new(move |permit| done(permit.map(|_| here))));
     }
 
     /// Fetches it, when that is begun.

@@ -11,6 +11,7 @@ use crate::command::{Action, Command, Outcome, Repeat, RequestId};
 use crate::net::call::{Answer, Call, FailureKind, WriteCall};
 use crate::net::{CallError, NetHandle};
 use crate::node::NodeError;
+use crate::random;
 use raft::{Index, LogId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -140,10 +141,10 @@ impl Submission {
 
     /// Tries again under another id, which cannot stand in the log up to `refused_at`.
     fn attempt_anew(mut self: Box<Self>, refused_at: LogId) {
-        let mut random = [0; 16];
-        if let Err(error) = getrandom::fill(&mut random) {
-            return self.fail(Error::Request(format!("no random numbers: {error}")));
-        }
+        let random = match random::bytes() {
+            Ok(random) => random,
+            Err(error) => return self.fail(Error::Request(format!("no random numbers: {error}"))),
+        };
         self.request = RequestId::from_server(random, refused_at.index, &self.action);
         self.later(Error::Request("the leader keeps request ids for too short a time".into()));
     }

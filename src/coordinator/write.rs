@@ -4,6 +4,7 @@ use super::submit::Submission;
 use super::{Coordinator, Error, ReadOptions};
 use crate::command::{Action, Outcome, Repeat, Request, RequestId, StatementResult};
 use crate::node::handle::{Applied, ApplyDone};
+use crate::random;
 use raft::{Index, LogId};
 use std::time::Duration;
 
@@ -58,10 +59,10 @@ impl Coordinator {
                 Err(error) => return done(Err(Error::Request(error.to_string()))),
             },
             None => {
-                let mut random = [0; 16];
-                if let Err(error) = getrandom::fill(&mut random) {
-                    return done(Err(Error::Request(format!("no random numbers: {error}"))));
-                }
+                let random = match random::bytes() {
+                    Ok(random) => random,
+                    Err(error) => return done(Err(Error::Request(format!("no random numbers: {error}")))),
+                };
                 // Nothing up to here can carry an id that is only now drawn.
                 RequestId::from_server(random, node.shared().applied.get(), &action)
             }

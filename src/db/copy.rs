@@ -7,6 +7,7 @@ use super::fatal::Fatal;
 use super::sqlite::{Connection, Statement, Step};
 use super::{own, record, snapshot};
 use crate::command::ValueRef;
+use crate::random;
 use raft::{ClusterId, Index, LogId, Term};
 use std::path::Path;
 
@@ -142,16 +143,12 @@ impl CopySource {
     /// The database cannot be read.
     pub fn open(path: &Path) -> Result<CopySource, Fatal> {
         let (connection, record) = snapshot::pin(path)?;
-        let mut copy_id = [0; 16];
-        getrandom::fill(&mut copy_id).map_err(|error| Fatal::new(format!("no random numbers: {error}")))?;
-        let number = |pragma: &str| {
-            let number = connection.query_integer(pragma).map_err(|error| Fatal::sqlite(pragma, &error))?;
-            number.and_then(|n| u64::try_from(n).ok()).ok_or_else(|| Fatal::new(format!("{pragma}: no number")))
-        };
+        let copy_id = random::u128().map_err(|error| Fatal::new(format!("no random numbers: {error}")))?;
+        let number = |pragma: &str| own::number::<u64>(&connection, pragma);
         let page_bytes =
             u32::try_from(number("PRAGMA page_size")?).map_err(|_| Fatal::new("the pages are too large"))?;
         let meta = CopyMeta {
-            copy_id: u128::from_le_bytes(copy_id),
+            copy_id,
             cluster: record.cluster,
             applied: record.applied,
             membership: record::read_membership(&connection)?,

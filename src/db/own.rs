@@ -31,6 +31,12 @@ pub(super) fn run_with(statement: &mut Statement, parameters: &[ValueRef<'_>], d
     }
 }
 
+/// What a PRAGMA that answers a number answers.
+pub(super) fn number<T: TryFrom<i64>>(connection: &Connection, pragma: &str) -> Result<T, Fatal> {
+    let number = connection.query_integer(pragma).map_err(|error| Fatal::sqlite(pragma, &error))?;
+    number.and_then(|n| T::try_from(n).ok()).ok_or_else(|| Fatal::new(format!("{pragma}: no number")))
+}
+
 /// The bytes in the first column of the first row, if there is one.
 pub(super) fn read_bytes(connection: &Connection, sql: &str, doing: &str) -> Result<Option<Vec<u8>>, Fatal> {
     let mut statement = prepare(connection, sql)?;

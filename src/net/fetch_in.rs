@@ -13,22 +13,16 @@
 //! The frames are those of a snapshot, with the roles turned round. At most `FETCH_WINDOW_BYTES` are unacknowledged, and the
 //! asker acknowledges what it has passed on: so the pace is that of the last reader, and nobody keeps more than that much.
 
-use super::codec::cut;
-use super::frame::{self, FrameReader, Kind};
-use super::limits::{
-    FETCH_ACK_WAIT_MAX, FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES, HANDSHAKE_MAX, SNAPSHOT_HEADER_BYTES_MAX,
-    WRITE_STALL_MAX,
-};
+use super::frame::{FrameReader, Kind};
+use super::limits::{FETCH_ACK_WAIT_MAX, FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES, HANDSHAKE_MAX, WRITE_STALL_MAX};
 use super::service::{Feed, Service};
 use super::shared::Shared;
 use super::stream::Stream;
+use super::transfer;
 use raft::{ClusterId, NodeId};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Longest text of a failure, in bytes.
-const FAILURE_BYTES_MAX: usize = 4096;
 
 struct Feeder<'a> {
     cluster: ClusterId,
@@ -48,11 +42,7 @@ pub fn serve(
     reader: &mut FrameReader,
 ) -> Result<(), String> {
     let Some(cluster) = shared.cluster() else { return Ok(()) };
-    let request = match reader.next(&**stream, Instant::now() + HANDSHAKE_MAX, |_| SNAPSHOT_HEADER_BYTES_MAX) {
-        Ok(frame) if frame.kind == Kind::SnapshotOpen && frame.cluster == Some(cluster) => frame.payload.to_vec(),
-        Ok(_) => return Err("a fetch does not begin as it should".to_owned()),
-        Err(error) => return Err(format!("fetch broken off: {error}")),
-    };
+    let request = transfer::opening("fetch", cluster, stream, reader, HANDSHAKE_MAX)?;
     let chunk = Vec::with_capacity(FETCH_CHUNK_BYTES);
     let mut feeder = Feeder { cluster, stream, reader, chunk, sent_bytes: 0, acknowledged_bytes: 0 };
     let given = service.fetch(from, &request, &mut feeder).and_then(|()| {
@@ -63,7 +53,7 @@ pub fn serve(
         // Closing before the asker has read everything could take the rest away from it.
         Ok(()) => feeder.wait_for_done().map_err(|error| format!("fetch broken off at its end: {error}")),
         Err(text) => {
-            drop(feeder.frame(Kind::SnapshotFailed, cut(&text, FAILURE_BYTES_MAX).as_bytes()));
+            drop(feeder.frame(Kind::SnapshotFailed, transfer::failure(&text)));
             drop(feeder.wait_for_done());
             Err(format!("fetch broken off: {text}"))
         }
@@ -72,8 +62,7 @@ pub fn serve(
 
 impl Feeder<'_> {
     fn frame(&mut self, kind: Kind, payload: &[u8]) -> io::Result<()> {
-        let header = frame::header_of(kind, Some(self.cluster), self.sent_bytes, &[payload]);
-        self.stream.write_all(&[&header, payload], WRITE_STALL_MAX).map_err(|(_, error)| error)
+        transfer::send(self.stream, self.cluster, (kind, self.sent_bytes, payload), WRITE_STALL_MAX)
     }
 
     /// Waits for the asker's next word; says whether it was the last.

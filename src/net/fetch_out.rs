@@ -4,16 +4,14 @@
 //! The reading thread never waits for the passing one: what may be on its way fits the channel between them, so a slow reader
 //! at the end does not look like a dead node to the giver's kernel.
 
-use super::frame::{self, FrameReader, Kind};
+use super::frame::{FrameReader, Kind};
 use super::handshake::{Lane, refusal};
-use super::limits::{
-    FETCH_CHUNK_BYTES, FETCH_PIECES_MAX, FETCH_PREPARE_MAX, FETCH_SILENCE_MAX, HANDSHAKE_MAX,
-    SNAPSHOT_HEADER_BYTES_MAX, WRITE_STALL_MAX,
-};
-use super::outgoing::{Connected, DialError, connect};
+use super::limits::{FETCH_CHUNK_BYTES, FETCH_PIECES_MAX, FETCH_PREPARE_MAX, FETCH_SILENCE_MAX, WRITE_STALL_MAX};
+use super::outgoing::Connected;
 use super::service::NetError;
 use super::shared::Shared;
 use super::stream::Stream;
+use super::transfer;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use raft::ClusterId;
 use std::io::{self, Write};
@@ -52,18 +50,10 @@ enum Piece {
 
 /// Asks the node at `address` for what `request` says, and waits until it begins.
 pub fn open(shared: &Arc<Shared>, address: &str, request: &[u8], timeout: Duration) -> Result<Fetched, NetError> {
-    if request.len() > SNAPSHOT_HEADER_BYTES_MAX {
-        return Err(NetError::Failed("the request is too long".to_owned()));
-    }
-    let Some(cluster) = shared.cluster() else {
-        return Err(NetError::Refused("this node belongs to no cluster yet".to_owned()));
-    };
-    let deadline = Instant::now() + timeout.min(shared.options.connect_timeout).max(HANDSHAKE_MAX / 5);
-    let connected = connect(shared, address, Lane::Fetch, None, deadline, &|| shared.is_stopping());
-    let Connected { stream, reader, .. } = connected.map_err(|error| match error {
-        DialError::Refused(text) => NetError::Refused(text),
-        error => NetError::Lost(error.text()),
-    })?;
+    let timeout = timeout.min(shared.options.connect_timeout);
+    let opening = ("the request", request);
+    let (connected, cluster) = transfer::dial(shared, address, Lane::Fetch, None, opening, timeout)?;
+    let Connected { stream, reader, .. } = connected;
     let (pieces_tx, pieces_rx) = bounded(FETCH_PIECES_MAX);
     let connection = Connection { stream: Arc::clone(&stream), cluster };
     let spawned = shared.threads.spawn("fetch", move || read(&stream, reader, &pieces_tx));
@@ -110,8 +100,7 @@ fn out_of_turn() -> NetError {
 
 impl Connection {
     fn send(&self, kind: Kind, tag: u64, payload: &[u8]) -> io::Result<()> {
-        let header = frame::header_of(kind, Some(self.cluster), tag, &[payload]);
-        self.stream.write_all(&[&header, payload], WRITE_STALL_MAX).map_err(|(_, error)| error)
+        transfer::send(&self.stream, self.cluster, (kind, tag, payload), WRITE_STALL_MAX)
     }
 }
 

@@ -76,9 +76,7 @@ impl Table {
         let received = of_rival().map(|entry| entry.stream.received_bytes()).reduce(|a, b| a + b);
         let outcome = self.names.take_over(claim, rival, received, Instant::now());
         if outcome == TakeOver::Done {
-            for entry in self.connections.values().filter(|entry| entry.speaker.as_ref() == Some(&whose)) {
-                entry.stream.shutdown();
-            }
+            of_rival().for_each(|entry| entry.stream.shutdown());
             self.speaks(number, claim);
         }
         outcome

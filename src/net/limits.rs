@@ -28,6 +28,9 @@ pub const SNAPSHOT_WINDOW_BYTES: u64 = 8 << 20;
 /// The receiver acknowledges at least this often.
 pub const SNAPSHOT_ACK_BYTES: u64 = SNAPSHOT_WINDOW_BYTES / 8;
 
+/// Longest text of a failure that ends a snapshot or a fetch, in bytes.
+pub const TRANSFER_FAILURE_BYTES_MAX: usize = 4096;
+
 /// Chunks of a fetch; all but the last have this size.
 pub const FETCH_CHUNK_BYTES: usize = 128 << 10;
 /// The giver of a fetch waits for an acknowledgement when this much is on its way.

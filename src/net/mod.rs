@@ -4,7 +4,7 @@
 //! peers, stop); then the bytes: `codec` (calls), `frame`, `handshake`, `stream` (the one place that makes connections, and
 //! the seam for TLS); then who moves them: `peer` (Raft messages out), `links` and `link` (calls out), `incoming` (accept,
 //! Raft messages and calls in), `names` (who speaks for a node), `answers`, `snapshot_out`, `snapshot_in`, `fetch_out`, `fetch_in`; below
-//! them `spool`, `clock`, `outgoing`, `shared`, `limits`.
+//! them `transfer` (of the last four), `spool`, `clock`, `outgoing`, `shared`, `limits`.
 //!
 //! | connection | carries | opened by |
 //! |---|---|---|
@@ -49,6 +49,7 @@ mod snapshot_in;
 mod snapshot_out;
 mod spool;
 mod stream;
+mod transfer;
 
 pub use call::{Answer, Call};
 pub use fetch_out::Fetched;

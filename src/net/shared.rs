@@ -8,6 +8,7 @@ use super::links::Links;
 use super::peer::Peer;
 use super::service::{Identity, NetOptions};
 use super::stream::Streams;
+use crate::random;
 use parking_lot::{Condvar, Mutex, RwLock};
 use raft::config::MEMBERS_MAX;
 use raft::{ClusterId, Incarnation, NodeId};
@@ -48,7 +49,7 @@ impl Shared {
         Ok(Shared {
             options,
             own,
-            run: draw_run()?,
+            run: random::u64()?,
             identity: RwLock::default(),
             is_stopping: AtomicBool::new(false),
             streams: Arc::default(),
@@ -99,12 +100,6 @@ impl Shared {
     pub fn set_stopping(&self) {
         self.is_stopping.store(true, Ordering::Release);
     }
-}
-
-fn draw_run() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 /// The threads of the transport: how many there are, so that `stop` can wait for their end.

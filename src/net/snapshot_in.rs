@@ -1,7 +1,6 @@
 //! The receiving end of a snapshot, on the connection's own thread. What it sends and when stands in `snapshot_out`.
 
-use super::codec::cut;
-use super::frame::{self, FrameError, FrameReader, Kind};
+use super::frame::{FrameError, FrameReader, Kind};
 use super::limits::{
     LINGER_MAX, SNAPSHOT_ACK_BYTES, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_FRAME_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX,
     SNAPSHOT_SILENCE_MAX, WRITE_STALL_MAX,
@@ -9,6 +8,7 @@ use super::limits::{
 use super::service::{Service, SnapshotSource};
 use super::shared::Shared;
 use super::stream::Stream;
+use super::transfer;
 use raft::{ClusterId, NodeId};
 use std::io;
 use std::sync::Arc;
@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 
 /// Keep-alives go out at most this often.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// Longest text of a failure, in bytes.
-const FAILURE_BYTES_MAX: usize = 4096;
 
 struct Source<'a> {
     shared: &'a Shared,
@@ -46,15 +44,7 @@ pub fn serve(
     reader: &mut FrameReader,
 ) -> Result<(), String> {
     let Some(cluster) = shared.cluster() else { return Ok(()) };
-    let header = {
-        let deadline = Instant::now() + SNAPSHOT_SILENCE_MAX;
-        let frame = reader.next(&**stream, deadline, |_| SNAPSHOT_HEADER_BYTES_MAX);
-        match frame {
-            Ok(frame) if frame.kind == Kind::SnapshotOpen && frame.cluster == Some(cluster) => frame.payload.to_vec(),
-            Ok(_) => return Err("a snapshot does not begin as it should".to_owned()),
-            Err(error) => return Err(format!("snapshot broken off: {error}")),
-        }
-    };
+    let header = transfer::opening("snapshot", cluster, stream, reader, SNAPSHOT_SILENCE_MAX)?;
     let kept_alive = Instant::now();
     let (taken_bytes, acknowledged_bytes) = (0, 0);
     let mut source =
@@ -67,7 +57,7 @@ pub fn serve(
     match &verdict {
         Ok(answer) => drop(source.write(Kind::SnapshotDone, 0, answer)),
         Err(text) => {
-            drop(source.write(Kind::SnapshotFailed, 0, cut(text, FAILURE_BYTES_MAX).as_bytes()));
+            drop(source.write(Kind::SnapshotFailed, 0, transfer::failure(text)));
         }
     }
     if !is_whole {
@@ -85,8 +75,7 @@ fn linger(stream: &Arc<Stream>, reader: &mut FrameReader) {
 
 impl Source<'_> {
     fn write(&mut self, kind: Kind, tag: u64, payload: &[u8]) -> io::Result<()> {
-        let header = frame::header_of(kind, Some(self.cluster), tag, &[payload]);
-        self.stream.write_all(&[&header, payload], WRITE_STALL_MAX).map_err(|(_, error)| error)
+        transfer::send(self.stream, self.cluster, (kind, tag, payload), WRITE_STALL_MAX)
     }
 }
 

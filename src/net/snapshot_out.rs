@@ -13,15 +13,14 @@
 //! At most `SNAPSHOT_WINDOW_BYTES` are on their way unacknowledged, so a receiver that hangs is noticed, and the network's
 //! queues stay short for others.
 
-use super::frame::{self, FrameError, FrameReader, Kind};
+use super::frame::{FrameError, FrameReader, Kind};
 use super::handshake::{Lane, refusal};
-use super::limits::{
-    HANDSHAKE_MAX, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, SNAPSHOT_SILENCE_MAX, SNAPSHOT_WINDOW_BYTES,
-};
-use super::outgoing::{Connected, DialError, connect};
+use super::limits::{SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, SNAPSHOT_SILENCE_MAX, SNAPSHOT_WINDOW_BYTES};
+use super::outgoing::Connected;
 use super::service::NetError;
 use super::shared::Shared;
 use super::stream::Stream;
+use super::transfer;
 use raft::{ClusterId, NodeId};
 use std::sync::Arc;
 use std::time::Instant;
@@ -56,20 +55,10 @@ enum Said {
 }
 
 pub fn open(shared: &Shared, peer_id: &NodeId, address: &str, header: &[u8]) -> Result<SnapshotSender, NetError> {
-    if header.len() > SNAPSHOT_HEADER_BYTES_MAX {
-        return Err(NetError::Failed("the header of the snapshot is too long".to_owned()));
-    }
-    let Some(cluster) = shared.cluster() else {
-        return Err(NetError::Refused("this node belongs to no cluster yet".to_owned()));
-    };
-    let deadline = Instant::now() + shared.options.connect_timeout.max(HANDSHAKE_MAX / 5);
-    let is_cancelled = || shared.is_stopping();
-    let connected = connect(shared, address, Lane::Snapshot, Some(peer_id), deadline, &is_cancelled);
-    let Connected { stream, reader, run: _ } = connected.map_err(|error| match error {
-        DialError::Unreachable(text) => NetError::Lost(text),
-        DialError::Refused(text) => NetError::Refused(text),
-        error @ DialError::Cancelled => NetError::Lost(error.text()),
-    })?;
+    let opening = ("the header of the snapshot", header);
+    let timeout = shared.options.connect_timeout;
+    let (connected, cluster) = transfer::dial(shared, address, Lane::Snapshot, Some(peer_id), opening, timeout)?;
+    let Connected { stream, reader, .. } = connected;
     let compressor = if shared.options.compress_snapshots {
         let compressor =
             zstd::bulk::Compressor::new(COMPRESSION_LEVEL).map_err(|error| NetError::Failed(error.to_string()))?;
@@ -155,10 +144,9 @@ impl SnapshotSender {
     }
 
     fn write(&mut self, kind: Kind, payload: &[u8]) -> Result<(), NetError> {
-        let header = frame::header_of(kind, Some(self.cluster), self.sent_bytes, &[payload]);
-        match self.stream.write_all(&[&header, payload], SNAPSHOT_SILENCE_MAX) {
+        match transfer::send(&self.stream, self.cluster, (kind, self.sent_bytes, payload), SNAPSHOT_SILENCE_MAX) {
             Ok(()) => Ok(()),
-            Err((_, error)) => {
+            Err(error) => {
                 // The receiver may have said why before it closed.
                 for _ in 0..=SNAPSHOT_WINDOW_BYTES {
                     match self.listen() {

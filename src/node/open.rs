@@ -18,6 +18,7 @@ use crate::config::{RaftTiming, SnapshotConfig};
 use crate::coordinator::status::{Member as MemberStatus, RaftStatus};
 use crate::db::{ReaderOptions, Readers, Writer, WriterOptions};
 use crate::net::{Identity, NetHandle};
+use crate::random;
 use parking_lot::Mutex;
 use raft::disk::FsDisk;
 use raft::{
@@ -191,7 +192,7 @@ fn start(store: Store, recovered: Recovered, incarnation: Incarnation, net: NetH
         trailing_entries: options.snapshot.entries + options.snapshot.entries / 4,
         last_at_start: found.last.index,
     };
-    let clock = EntryClock::new(writer.applied().time_us, random_u64()?);
+    let clock = EntryClock::new(writer.applied().time_us, random::u64()?);
     net.identify(Identity { cluster: found.cluster_id, incarnation });
     let peers = NetPeers::new(net, path.to_owned(), raft_tx.clone(), Arc::clone(&shared));
     let notes = PeerNotes::new(Box::new(peers), options.retires_when_removed);
@@ -234,7 +235,7 @@ fn replica(
     let id = NodeId(options.node_id.as_str().into());
     let pristine = recovered.memberships.is_empty();
     let empty = recovered.last == LogId::default();
-    let mut config = Config::new(id.clone(), incarnation, random_u64()?);
+    let mut config = Config::new(id.clone(), incarnation, random::u64()?);
     config.timing = timing(&options.timing);
     let mismatch = |error: &dyn fmt::Display| OpenError::Mismatch(format!("log and database do not fit: {error}"));
     let mut replica = Replica::new(config, recovered).map_err(|e| mismatch(&e))?;
@@ -332,14 +333,4 @@ fn shared(
         pins: Arc::default(),
         pragmas_rw: writer.pragmas()?,
     })
-}
-
-pub(crate) fn random_u64() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
-pub(crate) fn random_u128() -> io::Result<u128> {
-    Ok(u128::from(random_u64()?) << 64 | u128::from(random_u64()?))
 }

@@ -3,8 +3,9 @@
 //! Recovery asks two things only: what the log holds (`raft::wal`) and what the database says that it has applied (one
 //! row, written in the same transaction as the entries). Nothing else decides, so nothing else can contradict them.
 
-use super::open::{DATABASE_FILE, Lock, NodeOptions, Origin, WAL_DIR, random_u64, random_u128};
+use super::open::{DATABASE_FILE, Lock, NodeOptions, Origin, WAL_DIR};
 use crate::db::{Fatal, Item, Writer, WriterOptions};
+use crate::random;
 use raft::wal::{Wal, WalError, WalOptions};
 use raft::{ClusterId, EntryKind, Incarnation, Index, LogId, Member, Membership, NodeId, Recovered};
 use std::fmt;
@@ -179,10 +180,10 @@ fn open_wal(
     let fresh_id = match origin {
         _ if database_exists => None,
         Origin::Existing => None,
-        Origin::Single => Some(ClusterId(random_u128()?)),
+        Origin::Single => Some(ClusterId(random::u128()?)),
         Origin::Joined { cluster } | Origin::Formed { cluster, .. } => Some(*cluster),
     };
-    let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes, ..WalOptions::new(None, random_u64()?) };
+    let wal_options = WalOptions { segment_bytes: options.wal_segment_bytes, ..WalOptions::new(None, random::u64()?) };
     match Wal::open(lock.disk.clone(), &wal_options) {
         Err(WalError::NoLog) => match fresh_id {
             Some(cluster_id) => {

@@ -172,8 +172,8 @@ fn a_member_emptied_around_a_recovery_by_hand_is_another_and_cannot_vote_for_its
     }
     // n3 has lost its log and nobody has heard it since the recovery, which does not know its life.
     std::fs::remove_dir_all(group.data(2)).expect("the directory is there");
-    group.nodes[0] = Some(group.launches[0].spawn());
-    group.nodes[1] = Some(group.launches[1].spawn());
+    group.spawn(0);
+    group.spawn(1);
     for node in group.nodes.iter_mut().flatten() {
         node.wait_ready();
     }
@@ -184,7 +184,7 @@ fn a_member_emptied_around_a_recovery_by_hand_is_another_and_cannot_vote_for_its
     group.wait_voters(3);
     group.assert_equal_copies(&["t"]);
     let leader = group.leader();
-    let told = std::fs::read_to_string(group.data(leader).with_extension("log")).expect("there is a log");
+    let told = group.node(leader).log();
     assert!(told.contains("node n3 has lost its data and begins anew"), "{told}");
     // n2 was heard, so its life is known: without its data it is another, too.
     let victim = if leader == 1 { 0 } else { 1 };

@@ -17,8 +17,11 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-fn log_of(dir: &Path) -> String {
-    std::fs::read_to_string(dir.with_extension("log")).unwrap_or_default()
+/// How node `at` is started on another directory, to join the others.
+fn elsewhere(group: &Group, at: usize, dir: &Path) -> Launch {
+    let others: Vec<String> = (0..3).filter(|other| *other != at).map(|other| group.raft_address(other)).collect();
+    let (id, join) = (format!("-node-id=n{}", at + 1), format!("-join={}", others.join(",")));
+    Launch::new(dir, &[&id, &join])
 }
 
 #[test]
@@ -48,14 +51,11 @@ fn a_copy_of_a_running_node_is_refused_and_an_older_one_does_not_take_its_place(
     let before = address(&group);
 
     // The original lives: nobody listens to the copy.
-    let others: Vec<String> = (0..3).filter(|at| *at != victim).map(|at| group.raft_address(at)).collect();
-    let flags = [format!("-node-id=n{}", victim + 1), format!("-join={}", others.join(","))];
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let launch = Launch::new(&copied, &flags);
+    let launch = elsewhere(&group, victim, &copied);
     let mut copy = launch.spawn();
     let words = "two processes run as node";
-    poll("the copy to be told", LIMIT, || log_of(&copied).contains(words).then_some(()));
-    poll("the leader to say so", LIMIT, || log_of(&group.data(leader)).contains(words).then_some(()));
+    poll("the copy to be told", LIMIT, || copy.log().contains(words).then_some(()));
+    poll("the leader to say so", LIMIT, || group.node(leader).log().contains(words).then_some(()));
     execute_until_done(group.node(leader), "INSERT INTO t SELECT 30 WHERE NOT EXISTS (SELECT 1 FROM t WHERE x = 30)");
     group.assert_equal_copies(&["t"]);
     assert_eq!(address(&group), before);
@@ -64,7 +64,7 @@ fn a_copy_of_a_running_node_is_refused_and_an_older_one_does_not_take_its_place(
     // The original is gone: what the copy lacks was acknowledged in its name.
     group.kill(victim);
     let mut copy = launch.spawn();
-    poll("the copy to be told", LIMIT, || log_of(&copied).contains("it is an older copy").then_some(()));
+    poll("the copy to be told", LIMIT, || copy.log().contains("it is an older copy").then_some(()));
     assert_eq!(address(&group), before);
     copy.kill9();
     // The original comes back as if nothing had been.
@@ -82,10 +82,7 @@ fn a_whole_directory_that_moves_takes_its_place_with_it() {
     group.stop(mover);
     let there = group.data(mover).with_file_name("moved");
     copy_dir(&group.data(mover), &there);
-    let others: Vec<String> = (0..3).filter(|at| *at != mover).map(|at| group.raft_address(at)).collect();
-    let flags = [format!("-node-id=n{}", mover + 1), format!("-join={}", others.join(","))];
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    group.launches[mover] = Launch::new(&there, &flags);
+    group.launches[mover] = elsewhere(&group, mover, &there);
     group.restart(mover);
     let leader = group.leader();
     group.node(leader).execute(r#"["INSERT INTO t VALUES(2)"]"#);

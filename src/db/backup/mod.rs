@@ -61,12 +61,11 @@ impl Backup {
     /// The database cannot be read, or the disk has no room.
     pub fn open(path: &Path, wish: &Wish, may_go_on: MayGoOn) -> Result<Backup, Fatal> {
         let connection = pin(path, &may_go_on)?;
+        let stripped = |connection| Stripped::new(connection, &may_go_on);
         let content = match &wish.format {
-            Format::Wal => Content::Pages { stripped: Stripped::new(connection, &may_go_on)?, journal: JOURNAL_WAL },
-            Format::Delete => {
-                Content::Pages { stripped: Stripped::new(connection, &may_go_on)?, journal: JOURNAL_DELETE }
-            }
-            Format::Vacuumed => Content::File(vacuum::vacuum(&Stripped::new(connection, &may_go_on)?, path)?),
+            Format::Wal => Content::Pages { stripped: stripped(connection)?, journal: JOURNAL_WAL },
+            Format::Delete => Content::Pages { stripped: stripped(connection)?, journal: JOURNAL_DELETE },
+            Format::Vacuumed => Content::File(vacuum::vacuum(&stripped(connection)?, path)?),
             Format::Text { tables } => Content::Text { connection, tables: tables.clone() },
         };
         Ok(Backup { content, compress: wish.compress, may_go_on })

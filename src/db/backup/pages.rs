@@ -11,6 +11,7 @@ use crate::db::fatal::Fatal;
 use crate::db::own;
 use crate::db::sqlite::overlay::{JOURNAL_BYTES, Overlay};
 use crate::db::sqlite::{Connection, Error, Statement, Step, code};
+use crate::random;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -50,10 +51,7 @@ impl Source {
 impl Stripped {
     /// Takes over the connection that holds the snapshot.
     pub(super) fn new(connection: Connection, may_go_on: &MayGoOn) -> Result<Stripped, Fatal> {
-        let number = |pragma: &str| {
-            let number = connection.query_integer(pragma).map_err(|error| Fatal::sqlite(pragma, &error))?;
-            number.and_then(|n| u32::try_from(n).ok()).ok_or_else(|| Fatal::new(format!("{pragma}: no number")))
-        };
+        let number = |pragma: &str| own::number::<u32>(&connection, pragma);
         let (page_bytes, pages) = (number("PRAGMA page_size")? as usize, number("PRAGMA page_count")?);
         let statement = own::prepare(&connection, "SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
         let mut source = Source { pages: statement, may_go_on: may_go_on.clone(), _connection: connection };
@@ -68,10 +66,9 @@ impl Stripped {
     /// unused parts of pages tell of it.
     fn drop_own_table(&self) -> Result<(), Error> {
         const DIGITS: usize = 11;
-        let mut random = [0; 8];
-        getrandom::fill(&mut random)
+        let random = random::u64()
             .map_err(|error| Error { code: code::SQLITE_ERROR, text: format!("no random numbers: {error}") })?;
-        let hex = format!("{:016x}", u64::from_le_bytes(random));
+        let hex = format!("{random:016x}");
         let name = format!("gone_{}", &hex[..DIGITS]);
         debug_assert_eq!(name.len(), RESERVED_TABLE.len());
         let connection = self.overlay.connect()?;

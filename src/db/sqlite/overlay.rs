@@ -5,6 +5,7 @@
 //! One thread at a time for each overlay. A VFS of its own serves the one file; whatever else a connection of it opens
 //! (the file that `VACUUM INTO` makes) goes to the default VFS.
 
+use super::vfs::{Default, register_beside_default};
 use super::{Access, Connection, Error};
 use parking_lot::Mutex;
 use rusqlite::ffi;
@@ -164,34 +165,17 @@ struct File {
     content: *const Mutex<Content>,
 }
 
-struct Default(*mut ffi::sqlite3_vfs);
-
-// SAFETY: SQLite's built-in VFS objects are static and thread-safe.
-unsafe impl Send for Default {}
-unsafe impl Sync for Default {}
-
 static DEFAULT: OnceLock<Default> = OnceLock::new();
 
 fn register() {
-    super::memory::install();
     DEFAULT.get_or_init(|| {
-        // SAFETY: finding the default VFS initialises SQLite. The copy shares the default's methods and its private data, is
-        // never freed, and is registered once.
-        unsafe {
-            let default = ffi::sqlite3_vfs_find(ptr::null());
-            assert!(!default.is_null(), "SQLite has a default VFS");
-            let mut ours = Box::new(ptr::read(default));
-            assert!(ours.xOpen.is_some() && ours.xFullPathname.is_some(), "the default VFS opens files");
-            ours.zName = VFS_NAME.as_ptr();
-            ours.pNext = ptr::null_mut();
+        register_beside_default(VFS_NAME, |ours| {
+            assert!(ours.xFullPathname.is_some(), "the default VFS knows paths");
             let room = c_int::try_from(mem::size_of::<File>()).expect("two pointers");
             ours.szOsFile = ours.szOsFile.max(room);
             ours.xOpen = Some(open);
             ours.xFullPathname = Some(full_pathname);
-            let rc = ffi::sqlite3_vfs_register(Box::into_raw(ours), 0);
-            assert_eq!(rc, ffi::SQLITE_OK, "a VFS can be registered");
-            Default(default)
-        }
+        })
     });
 }
 

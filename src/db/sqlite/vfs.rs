@@ -5,7 +5,7 @@
 use parking_lot::Mutex;
 use rusqlite::ffi;
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::sync::OnceLock;
 use std::{mem, ptr};
 
@@ -19,7 +19,7 @@ type Clock = fn() -> Option<i64>;
 static REGISTERED: OnceLock<(Clock, Default)> = OnceLock::new();
 
 /// The VFS that does the real work.
-struct Default(*mut ffi::sqlite3_vfs);
+pub(super) struct Default(pub(super) *mut ffi::sqlite3_vfs);
 
 // SAFETY: SQLite's built-in VFS objects are static and thread-safe.
 unsafe impl Send for Default {}
@@ -27,26 +27,34 @@ unsafe impl Sync for Default {}
 
 /// Registers the VFS under the name `ferrolite` (not as the default). Later calls do nothing.
 pub fn register_clock_vfs(clock: Clock) {
-    super::memory::install();
     REGISTERED.get_or_init(|| {
-        // SAFETY: finding the default VFS initialises SQLite. The copy shares the default's methods and its private
-        // data, is never freed, and is registered once.
-        unsafe {
-            let default = ffi::sqlite3_vfs_find(ptr::null());
-            assert!(!default.is_null(), "SQLite has a default VFS");
-            let mut shim = Box::new(ptr::read(default));
+        let default = register_beside_default(super::vfs_name(), |shim| {
             assert!(shim.iVersion >= 2, "the default VFS has xCurrentTimeInt64");
-            assert!(shim.xOpen.is_some(), "the default VFS opens files");
-            shim.zName = super::vfs_name().as_ptr();
-            shim.pNext = ptr::null_mut();
             shim.xOpen = Some(open);
             shim.xCurrentTime = Some(current_time);
             shim.xCurrentTimeInt64 = Some(current_time_int64);
-            let rc = ffi::sqlite3_vfs_register(Box::into_raw(shim), 0);
-            assert_eq!(rc, ffi::SQLITE_OK, "a VFS can be registered");
-            (clock, Default(default))
-        }
+        });
+        (clock, default)
     });
+}
+
+/// Registers the default VFS once more under `name`, with what `change` makes of it. To be called once for each name.
+pub(super) fn register_beside_default(name: &'static CStr, change: impl FnOnce(&mut ffi::sqlite3_vfs)) -> Default {
+    super::memory::install();
+    // SAFETY: finding the default VFS initialises SQLite. The copy shares the default's methods and its private data, and
+    // is never freed.
+    unsafe {
+        let default = ffi::sqlite3_vfs_find(ptr::null());
+        assert!(!default.is_null(), "SQLite has a default VFS");
+        let mut ours = Box::new(ptr::read(default));
+        assert!(ours.xOpen.is_some(), "the default VFS opens files");
+        ours.zName = name.as_ptr();
+        ours.pNext = ptr::null_mut();
+        change(&mut ours);
+        let rc = ffi::sqlite3_vfs_register(Box::into_raw(ours), 0);
+        assert_eq!(rc, ffi::SQLITE_OK, "a VFS can be registered");
+        Default(default)
+    }
 }
 
 fn default_vfs() -> *mut ffi::sqlite3_vfs {
