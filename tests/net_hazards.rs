@@ -333,7 +333,8 @@ fn six_hundred_connections_leave_the_door_open_for_peers() {
     a.handle.set_peers(&[b.peer()]);
     let crowd: Vec<TcpStream> =
         (0..600).map(|_| TcpStream::connect(&b.address).expect("the kernel takes it")).collect();
-    until("the surplus is closed", || b.handle.connections() >= 500);
+    // On a slow machine the first ones make room before the last ones come: 16 places are kept free.
+    until("it is full", || b.handle.connections() >= 490);
     assert!(b.handle.connections() <= 520);
     assert_well(&a, &b);
     // A newcomer is let in before the silent ones have had their time.
@@ -343,7 +344,17 @@ fn six_hundred_connections_leave_the_door_open_for_peers() {
         b.seen.heartbeat_count.load(Ordering::SeqCst) > 0
     });
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-    drop(crowd);
+    // Those who had their time make room, and count until they are gone.
+    let mut most = 0;
+    let second: Vec<TcpStream> = (0..600)
+        .map(|_| {
+            let stream = TcpStream::connect(&b.address).expect("the kernel takes it");
+            most = most.max(b.handle.connections());
+            stream
+        })
+        .collect();
+    assert!((490..=520).contains(&most), "{most}");
+    drop((crowd, second));
     until("the crowd is gone", || b.handle.connections() < 10);
     a.stop();
 }

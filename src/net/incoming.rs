@@ -9,8 +9,8 @@ use super::frame::{self, FrameError, FrameReader, Header, Kind};
 use super::handshake::{Hello, HelloError, Lane, Welcome, twins};
 use super::limits::{
     BULK_FRAME_BYTES_MAX, CALL_CONNECTIONS_MAX, CALL_FRAME_BYTES_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_LANE_MAX,
-    CONTROL_FRAME_BYTES_MAX, GREETING_PATIENCE, HANDSHAKE_MAX, HELLO_BYTES_MAX, IDLE_IN_MAX, RIVAL_LOOK_INTERVAL,
-    RIVAL_WAIT_MAX, STRANGER_CALL_BYTES_MAX, WRITE_STALL_MAX,
+    CONNECTIONS_SPARE, CONTROL_FRAME_BYTES_MAX, GREETING_PATIENCE, HANDSHAKE_MAX, HELLO_BYTES_MAX, IDLE_IN_MAX,
+    RIVAL_LOOK_INTERVAL, RIVAL_WAIT_MAX, STRANGER_CALL_BYTES_MAX, WRITE_STALL_MAX,
 };
 use super::names::{Claim, Name, Names, Rival, TakeOver};
 use super::outgoing::answers_there;
@@ -51,6 +51,8 @@ struct Table {
 struct Entry {
     stream: Arc<Stream>,
     since: Instant,
+    /// Ended to make room; it counts until its thread is gone.
+    is_leaving: bool,
     /// Known from the handshake on.
     from: Option<(NodeId, Lane)>,
     /// Which process it is, from the same moment on.
@@ -88,20 +90,24 @@ impl Table {
         }
     }
 
-    /// Whether another connection can be taken; makes room for it if need be.
+    /// Whether another connection can be taken. Makes room before there is none: who has to go takes its time.
     fn has_room(&mut self) -> bool {
-        if self.connections.len() < CONNECTIONS_MAX {
-            return true;
-        }
-        let is_mute = |entry: &Entry| entry.from.is_none() && entry.since.elapsed() > GREETING_PATIENCE;
-        let Some(number) = self.connections.iter().find(|(_, entry)| is_mute(entry)).map(|(number, _)| *number) else {
-            return false;
-        };
-        if let Some(entry) = self.connections.remove(&number) {
+        let staying = self.connections.values().filter(|entry| !entry.is_leaving).count();
+        if staying + CONNECTIONS_SPARE >= CONNECTIONS_MAX
+            && let Some(entry) = self.connections.values_mut().find(|entry| entry.is_mute())
+        {
             vars::cluster::NUM_CONN_REJECTED.add(1);
+            entry.is_leaving = true;
             entry.stream.shutdown();
         }
-        true
+        self.connections.len() < CONNECTIONS_MAX
+    }
+}
+
+impl Entry {
+    /// It was given the time to greet, and did not.
+    fn is_mute(&self) -> bool {
+        !self.is_leaving && self.from.is_none() && self.since.elapsed() > GREETING_PATIENCE
     }
 }
 
@@ -142,7 +148,13 @@ impl Acceptor {
             let number = table.next;
             table.connections.insert(
                 number,
-                Entry { stream: Arc::clone(&stream), since: Instant::now(), from: None, speaker: None },
+                Entry {
+                    stream: Arc::clone(&stream),
+                    since: Instant::now(),
+                    is_leaving: false,
+                    from: None,
+                    speaker: None,
+                },
             );
             number
         };
@@ -151,8 +163,7 @@ impl Acceptor {
             service: Arc::clone(&self.service),
             reader: FrameReader::new(Arc::clone(&self.shared.incoming)),
             stream,
-            table: Arc::clone(table),
-            number,
+            seat: Seat { table: Arc::clone(table), number },
         };
         if let Err(error) = self.shared.threads.spawn("net-in", move || connection.run()) {
             // The connection went with the closure.
@@ -168,14 +179,27 @@ struct Connection {
     service: Arc<dyn Service>,
     reader: FrameReader,
     stream: Arc<Stream>,
-    table: Arc<Connections>,
-    number: u64,
+    /// Last, so that it is given back when nothing else of the connection is left.
+    seat: Seat,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.stream.shutdown();
-        self.table.lock().connections.remove(&self.number);
+    }
+}
+
+/// A connection's place in the table.
+struct Seat {
+    table: Arc<Connections>,
+    number: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // With the lock held: nobody takes the place before the descriptor is closed.
+        let mut table = self.table.lock();
+        drop(table.connections.remove(&self.number));
     }
 }
 
@@ -282,12 +306,12 @@ impl Connection {
         let claim = Claim { name, run: hello.run, address: hello.address.clone() };
         let until = Instant::now() + RIVAL_WAIT_MAX;
         loop {
-            let Err(rival) = self.table.lock().claim(self.number, &claim) else { return Ok(()) };
+            let Err(rival) = self.seat.table.lock().claim(self.seat.number, &claim) else { return Ok(()) };
             if answers_there(&self.shared, &rival.address, &hello.node_id, rival.run) {
                 return self.refuse_twin(hello, &rival.address);
             }
             loop {
-                match self.table.lock().take_over(self.number, &claim, rival.run) {
+                match self.seat.table.lock().take_over(self.seat.number, &claim, rival.run) {
                     TakeOver::Done => return Ok(()),
                     TakeOver::Overtaken => break,
                     TakeOver::Wait => {}
@@ -309,16 +333,16 @@ impl Connection {
     /// No other connection of this node carries its small Raft messages.
     fn was_last_of(&self, from: &NodeId) -> bool {
         let whose = Some((from.clone(), Lane::Control));
-        let table = self.table.lock();
-        !table.connections.iter().any(|(number, entry)| *number != self.number && entry.from == whose)
+        let table = self.seat.table.lock();
+        !table.connections.iter().any(|(number, entry)| *number != self.seat.number && entry.from == whose)
     }
 
     /// Notes who this is; closes the oldest connections of the same node and lane when there are too many.
     fn make_room(&self, from: &NodeId, lane: Lane) {
         let max = if lane == Lane::Calls { CALL_CONNECTIONS_MAX } else { CONNECTIONS_PER_LANE_MAX };
         let whose = Some((from.clone(), lane));
-        let mut table = self.table.lock();
-        if let Some(entry) = table.connections.get_mut(&self.number) {
+        let mut table = self.seat.table.lock();
+        if let Some(entry) = table.connections.get_mut(&self.seat.number) {
             entry.from = whose.clone();
         }
         let same = table.connections.values().filter(|entry| entry.from == whose);

@@ -70,9 +70,10 @@ pub const ANSWER_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Addresses with connections for calls; beyond it a call is not sent.
 pub const LINKS_MAX: usize = 256;
 
-/// Incoming connections; beyond it a new one takes the place of one that has not greeted for `GREETING_PATIENCE`, or is
-/// closed at once.
+/// Incoming connections; beyond it a new one is closed at once.
 pub const CONNECTIONS_MAX: usize = 512;
+/// When fewer places than these are left, each new connection ends one that has not greeted for `GREETING_PATIENCE`.
+pub const CONNECTIONS_SPARE: usize = 16;
 /// Connections of one node on a Raft or snapshot lane; the oldest is closed for a newer one: it is a dead one's rest.
 pub const CONNECTIONS_PER_LANE_MAX: usize = 2;
 /// Connections of one node on the calls lane; the oldest is closed for a newer one.
