@@ -210,7 +210,8 @@ impl RaftThread {
         self.meet_peers();
         self.carry_out();
         loop {
-            let first = match self.inbox.recv_deadline(Instant::now() + self.sleep()) {
+            let wake = Instant::now() + self.sleep();
+            let first = match self.inbox.recv_deadline(wake) {
                 Ok(input) => Some(input),
                 Err(Quiet::Timeout) => None,
                 Err(Quiet::Disconnected) => return self.stop(),
@@ -265,7 +266,7 @@ impl RaftThread {
         self.started.elapsed().as_millis() as u64
     }
 
-    fn sleep(&self) -> Duration {
+    fn sleep(&mut self) -> Duration {
         let now_ms = self.now_ms();
         let sleep = Duration::from_millis(self.replica.next_deadline_ms().saturating_sub(now_ms).max(1)).min(SLEEP_MAX);
         self.gathers_until().map_or(sleep, |until| sleep.min(until.saturating_duration_since(Instant::now())))

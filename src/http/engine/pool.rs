@@ -2,17 +2,25 @@
 //! `workers_base` workers that are *not* blocked, up to `workers_max` in all; those that are no longer needed end.
 //!
 //! Whether a handler blocks can only be seen by time. The accept thread looks: rarely while some worker is free, every
-//! `LOOK_FAST_MS` while all are in handlers. A worker that has been in one handler for two looks counts as blocked.
+//! `LOOK_FAST_MS` while all are in handlers. A worker that has been in one handler for `BLOCKED_LOOKS` and sleeps counts as
+//! blocked. One that runs, or would if there were a processor for it, does not yet: on a busy machine handlers of microseconds
+//! take milliseconds, and more threads would only make it worse. After `LONG_LOOKS` it counts, too: others must not
+//! wait for what it computes.
 
 use super::config::EngineConfig;
 use super::poller::Waker;
 use parking_lot::Mutex;
+use rustix::thread::gettid;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 /// How often the accept thread looks at the pool while all workers are in handlers.
 pub const LOOK_FAST_MS: u64 = 2;
+/// Looks that find a worker asleep in one handler before it counts as blocked.
+const BLOCKED_LOOKS: u64 = 2;
+/// Looks that find it in one handler before it counts as blocked although it does not sleep.
+const LONG_LOOKS: u64 = 10;
 /// Looks without a reason before it looks rarely again.
 const LOOKS_WITHOUT_REASON_MAX: u32 = 100;
 
@@ -20,6 +28,30 @@ const LOOKS_WITHOUT_REASON_MAX: u32 = 100;
 pub struct Stat {
     /// The look at which it entered the handler that it is in; 0 = in none.
     busy_since: AtomicU64,
+    /// The kernel's number of its thread; 0 = not running yet.
+    thread: AtomicI32,
+}
+
+impl Stat {
+    /// To be called by the worker's thread.
+    pub fn runs_here(&self) {
+        self.thread.store(gettid().as_raw_nonzero().get(), Ordering::Relaxed);
+    }
+
+    fn is_blocked(&self, look: u64) -> bool {
+        let since = self.busy_since.load(Ordering::Relaxed);
+        let looks = look.saturating_sub(since);
+        since != 0
+            && looks >= BLOCKED_LOOKS
+            && (looks >= LONG_LOOKS || !is_runnable(self.thread.load(Ordering::Relaxed)))
+    }
+}
+
+/// Whether a thread of this process runs or waits for a processor. `false` where the system does not tell.
+fn is_runnable(thread: i32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")) else { return false };
+    // The state follows the name, which may itself hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
 }
 
 pub struct Pool {
@@ -63,7 +95,7 @@ impl Pool {
 
     /// Enters a new worker into the books, before its thread starts.
     pub fn started(&self) -> Arc<Stat> {
-        let stat = Arc::new(Stat { busy_since: AtomicU64::new(0) });
+        let stat = Arc::new(Stat { busy_since: AtomicU64::new(0), thread: AtomicI32::new(0) });
         self.workers.lock().push(Arc::clone(&stat));
         self.alive.fetch_add(1, Ordering::AcqRel);
         stat
@@ -135,15 +167,7 @@ impl Watch {
                 pool.looks_fast.store(false, Ordering::Release);
             }
         }
-        let blocked = pool
-            .workers
-            .lock()
-            .iter()
-            .filter(|stat| {
-                let since = stat.busy_since.load(Ordering::Relaxed);
-                since != 0 && look.saturating_sub(since) >= 2
-            })
-            .count();
+        let blocked = pool.workers.lock().iter().filter(|stat| stat.is_blocked(look)).count();
         let free = alive.saturating_sub(blocked);
         if free > pool.base {
             let since = *self.surplus_since_ms.get_or_insert(now_ms);
@@ -190,5 +214,20 @@ mod tests {
         assert!(!pool.may_retire());
         pool.ended(&third);
         assert_eq!(pool.alive(), 2);
+    }
+
+    #[test]
+    fn a_worker_that_only_waits_for_a_processor_is_not_blocked_yet() {
+        let config = EngineConfig { workers_base: 1, workers_max: 3, ..EngineConfig::default() };
+        let pool = Pool::new(&config).expect("a pool");
+        let mut watch = Watch::new();
+        let stat = pool.started();
+        stat.runs_here();
+        pool.enter(&stat);
+        // This thread looks, so it runs.
+        for look in 1..LONG_LOOKS {
+            assert_eq!(watch.look(&pool, 2 * look), Advice::Nothing);
+        }
+        assert_eq!(watch.look(&pool, 2 * LONG_LOOKS), Advice::Start(1), "others must not wait for what it computes");
     }
 }

@@ -44,6 +44,7 @@ impl Worker {
 
     /// Works until the engine ends or the pool has one worker too many.
     pub(super) fn run(mut self) {
+        self.stat.runs_here();
         loop {
             if self.shared.is_ending() || self.shared.pool.may_retire() {
                 break;
