@@ -86,6 +86,11 @@ pub fn stamp(bytes: &mut [u8], unix_time_us: i64, seed: u64) {
     bytes[SEED_RANGE].copy_from_slice(&seed.to_le_bytes());
 }
 
+/// Whether these bytes say that they are a command with SQL. Nothing else about them is checked.
+pub fn has_sql(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, ACTION_EXECUTE | ACTION_REQUEST, ..])
+}
+
 impl Command {
     /// The bytes of an entry's payload. Panics when they exceed [`COMMAND_BYTES_MAX`], which the limit of a request's
     /// body rules out.

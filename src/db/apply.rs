@@ -13,14 +13,18 @@ use super::functions::NO_ROWID;
 use super::record::{self, Progress};
 use super::trail::{self, Resumed, Trail, Within};
 use super::writer::{Writer, has_statistics, run};
-use crate::command::{Action, Command, DecodeError, Outcome, Repeat, Request, StatementResult};
+use crate::command::{Action, Command, DecodeError, Outcome, Repeat, Request, StatementResult, codec};
 use raft::{Entry, EntryKind, LogId};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What a log entry holds for the state machine.
 #[derive(Clone, Debug)]
 pub enum Item {
     Command(Command),
+    /// A command with SQL, still in its bytes. It is decoded at its turn and dropped before the next: what entries hold in
+    /// memory then comes from where the one before gave it back.
+    Encoded(Arc<[u8]>),
     /// A leader's first entry; only moves the applied index.
     Noop,
     /// A membership configuration, opaque here; kept with the applied index.
@@ -32,18 +36,40 @@ impl Item {
     ///
     /// # Errors
     /// A command that this build does not understand. Skipping it would make this copy differ from the others for good.
+    /// Where the command has SQL, applying it finds out.
     pub fn decode(entry: &Entry) -> Result<Item, DecodeError> {
         Ok(match entry.kind {
             EntryKind::Noop => Item::Noop,
             EntryKind::Membership => Item::Membership(Arc::clone(&entry.payload)),
+            EntryKind::Command if codec::has_sql(&entry.payload) => Item::Encoded(Arc::clone(&entry.payload)),
             EntryKind::Command => Item::Command(Command::decode(&entry.payload)?),
         })
     }
 
+    /// The same with nothing left to decode.
+    pub(super) fn open(&self, id: LogId) -> Result<Cow<'_, Item>, Fatal> {
+        let Item::Encoded(bytes) = self else { return Ok(Cow::Borrowed(self)) };
+        let command = Command::decode(bytes).map_err(|error| {
+            let advice = "start a version of this program that knows such entries: nothing of it was applied";
+            Fatal::new(format!("log entry {id} cannot be read: {error}")).with_advice(advice)
+        })?;
+        Ok(Cow::Owned(Item::Command(command)))
+    }
+
+    /// Of what is open.
     fn command(&self) -> Option<&Command> {
         match self {
             Item::Command(command) => Some(command),
-            Item::Noop | Item::Membership(_) => None,
+            Item::Encoded(_) | Item::Noop | Item::Membership(_) => None,
+        }
+    }
+
+    /// It runs a client's statements.
+    pub(super) fn has_sql(&self) -> bool {
+        match self {
+            Item::Command(command) => matches!(command.action, Action::Execute(_) | Action::Request(_)),
+            Item::Encoded(_) => true,
+            Item::Noop | Item::Membership(_) => false,
         }
     }
 
@@ -128,8 +154,10 @@ impl<'a> Run<'a> {
 impl Writer {
     /// Applies an entry inside the open transaction. `None`: it must be applied alone, and the caller rolls back.
     pub(super) fn apply_in_group(&mut self, id: LogId, item: &Item) -> Result<Option<Outcome>, Fatal> {
-        let outcome = match item {
+        let item = item.open(id)?;
+        let outcome = match &*item {
             Item::Noop => Outcome::default(),
+            Item::Encoded(_) => unreachable!("it is open"),
             Item::Membership(bytes) => {
                 self.as_no_parent(|writer| record::write_membership(&writer.connection, id.index, bytes))?;
                 Outcome::default()
@@ -147,6 +175,9 @@ impl Writer {
             }
         };
         self.end_applied(id, item.command(), &outcome, false)?;
+        if let Some(command) = item.command() {
+            self.tally.note(command, &outcome);
+        }
         Ok(Some(outcome))
     }
 
@@ -269,7 +300,8 @@ impl Writer {
 
     /// Applies an entry in transactions of its own. No transaction is open before and after.
     pub(super) fn apply_alone(&mut self, id: LogId, item: &Item) -> Result<Outcome, Fatal> {
-        let Item::Command(command) = item else {
+        let item = item.open(id)?;
+        let Item::Command(command) = &*item else {
             return Err(Fatal::new(format!("entry {id} holds no SQL, yet could not be applied in a transaction")));
         };
         let progress = self.record.progress;
@@ -344,6 +376,7 @@ impl Writer {
         }
         self.record.changed = id.index;
         self.end_applied(id, Some(command), outcome, is_incomplete)?;
+        self.tally.note(command, outcome);
         self.record.progress = Progress::default();
         self.try_commit("committing an entry")
     }

@@ -2,31 +2,49 @@
 //!
 //! Runs on the applier and on readers' threads; decides nothing.
 
-use super::{Item, Outcome};
-use crate::command::{Action, Repeat, Request, StatementResult};
+use super::Outcome;
+use crate::command::{Action, Command, Repeat, Request, StatementResult};
 use crate::vars::db as vars;
 
-/// Counts what entries came to.
-pub fn applied<'a>(items: impl Iterator<Item = &'a Item>, outcomes: &[Outcome]) {
-    for (item, outcome) in items.zip(outcomes) {
-        let Item::Command(command) = item else { continue };
+/// What the entries of the open transaction came to: counted when it is committed, since it may be rolled back and run
+/// again.
+#[derive(Default)]
+pub struct Tally {
+    executions: u64,
+    execute_transactions: u64,
+    requests: u64,
+    request_transactions: u64,
+    errors: u64,
+}
+
+impl Tally {
+    pub(super) fn note(&mut self, command: &Command, outcome: &Outcome) {
         if outcome.repeat != Repeat::First {
-            continue;
+            return;
         }
-        let errors = outcome.results.iter().filter(|r| matches!(r, StatementResult::Error { .. })).count() as u64;
-        match &command.action {
-            Action::Execute(request) => {
-                vars::EXECUTIONS.add(request.statements.len() as u64);
-                vars::EXECUTE_TRANSACTIONS.add(u64::from(request.transaction));
-                vars::EXECUTION_ERRORS.add(errors);
+        let (statements, transactions, request) = match &command.action {
+            Action::Execute(request) => (&mut self.executions, &mut self.execute_transactions, request),
+            Action::Request(request) => (&mut self.requests, &mut self.request_transactions, request),
+            Action::Barrier | Action::Vacuum | Action::Optimize { .. } | Action::Hash | Action::Verdict { .. } => {
+                return;
             }
-            Action::Request(request) => {
-                vars::REQUESTS.add(request.statements.len() as u64);
-                vars::REQUEST_TRANSACTIONS.add(u64::from(request.transaction));
-                vars::EXECUTION_ERRORS.add(errors);
-            }
-            Action::Barrier | Action::Vacuum | Action::Optimize { .. } | Action::Hash | Action::Verdict { .. } => {}
-        }
+        };
+        *statements += request.statements.len() as u64;
+        *transactions += u64::from(request.transaction);
+        self.errors += outcome.results.iter().filter(|r| matches!(r, StatementResult::Error { .. })).count() as u64;
+    }
+
+    pub(super) fn committed(&mut self) {
+        let tally = std::mem::take(self);
+        vars::EXECUTIONS.add(tally.executions);
+        vars::EXECUTE_TRANSACTIONS.add(tally.execute_transactions);
+        vars::REQUESTS.add(tally.requests);
+        vars::REQUEST_TRANSACTIONS.add(tally.request_transactions);
+        vars::EXECUTION_ERRORS.add(tally.errors);
+    }
+
+    pub(super) fn rolled_back(&mut self) {
+        *self = Tally::default();
     }
 }
 

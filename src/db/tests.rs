@@ -647,6 +647,23 @@ fn deferred_foreign_keys_are_checked_where_a_commit_would_check_them() {
 }
 
 #[test]
+fn an_entry_that_cannot_be_read_stops_with_its_place_and_leaves_nothing_of_its_batch() {
+    let mut node = Node::new();
+    let id = |index| LogId { term: Term(1), index: Index(index) };
+    let command = Command { unix_time_us: 1, seed: 1, action: execute(&["CREATE TABLE t(x)"]), request: None };
+    let bytes = command.encode();
+    let encoded = |bytes: &[u8]| Item::Encoded(bytes.into());
+    let batch = [(id(1), encoded(&bytes)), (id(2), encoded(&bytes[..bytes.len() - 1]))];
+    let fatal = node.writer.apply_batch(&batch).unwrap_err();
+    assert!(fatal.text.contains("cannot be read: the command is cut off"), "{}", fatal.text);
+    assert!(fatal.advice().contains("version"), "{}", fatal.advice());
+    let mut node = node.restart();
+    assert_eq!(node.writer.applied().id.index, Index(0));
+    node.writer.apply_batch(&batch[..1]).unwrap();
+    assert_eq!(node.integer("SELECT count(*) FROM t"), 0);
+}
+
+#[test]
 fn entries_that_do_not_follow_and_foreign_databases_are_refused() {
     let mut node = Node::new();
     let id = |index| LogId { term: Term(1), index: Index(index) };

@@ -6,13 +6,14 @@
 use super::apply::Item;
 use super::checkpoint::{Checkpoints, WAL_BYTES_KEPT};
 use super::context::{self, Noticed};
+use super::counting::Tally;
 use super::fatal::{Fatal, refusal};
 use super::record::{self, Record};
 use super::retries::Retries;
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step, Writeback};
 use super::trail::TrailStatements;
 use super::{authorizer, build, clock, functions, limits, rowids, shadow, status, steps, tokens};
-use crate::command::{Action, Outcome, Repeat};
+use crate::command::{Outcome, Repeat};
 use raft::{ClusterId, Index, LogId};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -69,6 +70,7 @@ pub struct Writer {
     pub(super) cache: StatementCache<Meta>,
     pub(super) retries: Retries,
     pub(super) trail: TrailStatements,
+    pub(super) tally: Tally,
     pub(super) connection: Connection,
     pub(super) record: Record,
     pub(super) foreign_keys: bool,
@@ -258,6 +260,7 @@ impl Writer {
             cache: StatementCache::new(CACHED_STATEMENTS_MAX),
             retries,
             trail,
+            tally: Tally::default(),
             record,
             foreign_keys: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
@@ -438,9 +441,8 @@ impl Writer {
             return Ok((upto, next));
         }
         // Some client's content stands against it. Whose, shows when the entries are applied one by one.
-        let has_sql = |item: &Item| matches!(item, Item::Command(c) if matches!(c.action, Action::Execute(_) | Action::Request(_)));
         let mut tried = entries[..upto].iter().zip(&outcomes[first..]);
-        let suspect = tried.position(|((_, item), outcome)| has_sql(item) && outcome.repeat == Repeat::First);
+        let suspect = tried.position(|((_, item), outcome)| item.has_sql() && outcome.repeat == Repeat::First);
         self.record = before;
         outcomes.truncate(first);
         match suspect {
@@ -467,6 +469,7 @@ impl Writer {
             return Ok(Some(text));
         }
         self.retries.committed();
+        self.tally.committed();
         self.schema_changed = false;
         self.tidy_up_within_entry()?;
         Ok(None)
@@ -478,6 +481,7 @@ impl Writer {
             run(&mut self.own.rollback, "rolling back")?;
         }
         self.retries.rolled_back();
+        self.tally.rolled_back();
         self.follow_schema()
     }
 

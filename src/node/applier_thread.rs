@@ -12,7 +12,7 @@ use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
 use super::verify;
 use crate::command::{Action, Command};
-use crate::db::{Fatal, HashSource, Item, Readers, counting};
+use crate::db::{Fatal, HashSource, Item, Readers};
 use crate::vars;
 use raft::{Entry, LogId};
 use std::sync::Arc;
@@ -299,7 +299,6 @@ impl ApplierThread {
         assert_eq!(outcomes.len(), items.len(), "an outcome for each entry");
         let last = items.last().expect("never called with nothing").0;
         self.publish(last);
-        counting::applied(items.iter().map(|(_, item)| item), &outcomes);
         vars::store::FSM_APPLY_DURATION_US.set(started.elapsed().as_micros() as u64);
         for ((outcome, done), (id, _)) in outcomes.into_iter().zip(waiters).zip(items) {
             if let Some(done) = done {
