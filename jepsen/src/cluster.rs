@@ -235,6 +235,14 @@ impl Cluster {
         serde_json::from_slice(&reply.body).ok()
     }
 
+    /// A counter of `/debug/vars`, since the node's start.
+    pub fn counter(&self, at: usize, group: &str, name: &str) -> Option<u64> {
+        let mut client = Client::new(self.members[at].http_port).with_timeout(STATUS_LIMIT);
+        let reply = client.get(&format!("/debug/vars?key={group}")).ok()?;
+        let vars: Value = serde_json::from_slice(&reply.body).ok()?;
+        vars.get(group).unwrap_or(&vars).get(name)?.as_u64()
+    }
+
     /// The node that leads in the highest term, if one says so now.
     pub fn leader_now(&self) -> Option<usize> {
         let raft = self.awake().into_iter().filter_map(|at| Some((at, self.status(at, "store.raft")?)));

@@ -52,23 +52,41 @@ pub(super) struct Checkpoints {
     retry_at: Option<Instant>,
     /// Size in pages that the operator is told next.
     alarm_at: u32,
+    /// A copy, a backup or a hash is under way, and with it a read that no hold outlasts.
+    is_pinned: bool,
 }
 
 impl Default for Checkpoints {
     fn default() -> Checkpoints {
-        Checkpoints { readers: None, move_at: MOVE_PAGES, failures: 0, retry_at: None, alarm_at: ALARM_PAGES }
+        Checkpoints {
+            readers: None,
+            move_at: MOVE_PAGES,
+            failures: 0,
+            retry_at: None,
+            alarm_at: ALARM_PAGES,
+            is_pinned: false,
+        }
     }
 }
 
 impl Checkpoints {
     fn begin_anew(&mut self) {
-        *self = Checkpoints { readers: self.readers.take(), ..Checkpoints::default() };
+        *self = Checkpoints { readers: self.readers.take(), is_pinned: self.is_pinned, ..Checkpoints::default() };
     }
 
     fn failed(&mut self) {
         let pause = doubled(RETRY_PAUSE, self.failures, RETRY_PAUSE_MAX);
         self.failures += 1;
         self.retry_at = Some(Instant::now() + pause);
+    }
+
+    /// How long new reads, and the writes behind them, are to wait for those under way, the oldest of which runs for so long.
+    fn hold_time(&self, oldest: Duration) -> Duration {
+        match oldest < LONG_READ_TIME {
+            _ if self.is_pinned => Duration::ZERO,
+            true => doubled(HOLD_TIME, self.failures, HOLD_TIME_MAX),
+            false => HOLD_TIME,
+        }
     }
 }
 
@@ -87,15 +105,14 @@ impl Writer {
         self.checkpoints.readers.clone()
     }
 
-    /// What can wait until those are answered who wait for the entries just applied: keeps the WAL small, and lets the disk
-    /// begin with a growing one. To be called after each batch.
+    /// What can wait until those are answered who wait for the entries just applied: keeps the WAL small. To be called after
+    /// each batch. `is_pinned`: something reads the database as it was, and will for long.
     ///
     /// # Errors
     /// The machine failed; the process must stop.
-    pub fn tidy_up(&mut self) -> Result<(), Fatal> {
-        let pages = context::with(|c| c.wal_pages.get());
-        self.writeback.grown_to(pages);
-        self.keep_wal_small(pages)
+    pub fn tidy_up(&mut self, is_pinned: bool) -> Result<(), Fatal> {
+        self.checkpoints.is_pinned = is_pinned;
+        self.keep_wal_small(context::with(|c| c.wal_pages.get()))
     }
 
     /// Only one long entry comes here without `tidy_up` in between.
@@ -147,11 +164,7 @@ impl Writer {
             log::warn!(target: "store", "the -wal file has {pages} pages: {ended} long reads were ended");
         }
         let oldest = readers.as_ref().and_then(|readers| readers.oldest_read()).unwrap_or_default();
-        let hold = match oldest < LONG_READ_TIME {
-            true => doubled(HOLD_TIME, self.checkpoints.failures, HOLD_TIME_MAX),
-            false => HOLD_TIME,
-        };
-        let done = self.connection.checkpoint_restart(hold, BUSY_TIMEOUT_MS);
+        let done = self.connection.checkpoint_restart(self.checkpoints.hold_time(oldest), BUSY_TIMEOUT_MS);
         drop(held);
         if done.map_err(|error| Fatal::sqlite("checkpointing", &error))? {
             self.checkpoints.begin_anew();
@@ -164,11 +177,29 @@ impl Writer {
             log::warn!(
                 target: "store",
                 "the -wal file has {} MB and cannot be reused: a read holds it. The oldest read of this node runs for \
-                 {:.1} s; another process may read too",
+                 {:.1} s; a copy for another node, or another process, may read too",
                 u64::from(pages) * 4096 / 1_000_000,
                 oldest.as_secs_f64()
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_do_not_wait_for_a_copy_that_is_under_way() {
+        let mut checkpoints = Checkpoints::default();
+        assert_eq!(checkpoints.hold_time(Duration::ZERO), HOLD_TIME);
+        checkpoints.failed();
+        assert_eq!(checkpoints.hold_time(Duration::ZERO), 2 * HOLD_TIME);
+        assert_eq!(checkpoints.hold_time(LONG_READ_TIME), HOLD_TIME);
+        checkpoints.is_pinned = true;
+        assert_eq!(checkpoints.hold_time(Duration::ZERO), Duration::ZERO);
+        checkpoints.begin_anew();
+        assert!(checkpoints.is_pinned, "the copy is still there");
     }
 }

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes that are gathered before they are hashed: enough for the hash to work on several blocks at once.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Rows between two looks at whether to stop.
-const ROWS_PER_LOOK: u64 = 1024;
+/// Rows between two looks at the clock and at whether to stop.
+const ROWS_PER_LOOK: u64 = 32;
 
 /// The size of a hash.
 pub type LogicalHash = [u8; 32];
@@ -96,8 +96,10 @@ struct Sink<'a> {
     working: Instant,
 }
 
-/// So long at a time; then as long a pause. All nodes hash at once, perhaps on one machine, and requests go first.
-const WORK_TIME: Duration = Duration::from_millis(20);
+/// So long at a time, then a pause. All nodes hash at once, perhaps on one machine, and requests go first. They pass through many
+/// threads, and each may find the processor taken by a hash, or the disk, for as long as it works at a time.
+const WORK_TIME: Duration = Duration::from_micros(500);
+const PAUSE_TIME: Duration = Duration::from_micros(1500);
 
 impl Sink<'_> {
     fn value(&mut self, value: ValueRef<'_>) {
@@ -138,12 +140,15 @@ impl Sink<'_> {
                 self.flush();
             }
             rows += 1;
-            if rows.is_multiple_of(ROWS_PER_LOOK) && self.working.elapsed() >= WORK_TIME {
-                std::thread::sleep(WORK_TIME);
-                self.working = Instant::now();
+            if !rows.is_multiple_of(ROWS_PER_LOOK) {
+                continue;
             }
-            if rows.is_multiple_of(ROWS_PER_LOOK) && self.cancelled.load(Ordering::Relaxed) {
+            if self.cancelled.load(Ordering::Relaxed) {
                 return Ok(false);
+            }
+            if self.working.elapsed() >= WORK_TIME {
+                std::thread::sleep(PAUSE_TIME);
+                self.working = Instant::now();
             }
         }
         Ok(!self.cancelled.load(Ordering::Relaxed))

@@ -5,45 +5,31 @@
 //! connection is not asked for again: a small file says how much is surely on disk and with which running checksum.
 
 use super::copy::{CopyHash, CopyMeta, PIECE_BYTES};
+use super::copy_progress::{CopyProgress, PROGRESS_FILE};
 use super::fatal::Fatal;
 use super::record;
-use super::sqlite::{Access, Connection};
+use super::sqlite::{Access, Connection, PORTION_BYTES, write_out};
 use super::swap::{remove_if_there, step, sync_dir};
 use raft::LogId;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// The file, beside the database.
 pub const INCOMING_FILE: &str = "db.sqlite.incoming";
-/// What is known of it: see [`CopyTarget::resume`].
-const STATE_FILE: &str = "db.sqlite.incoming-state";
-const STATE_FILE_NEW: &str = "db.sqlite.incoming-state-new";
-
-/// So much is written between two syncs: little enough that nobody else waits long for the disk, and that nothing is
-/// left for the end.
-const SYNC_BYTES: u64 = 1024 * 1024;
 /// How much a copy that breaks off may have to fetch again.
-const STATE_INTERVAL_BYTES: u64 = if cfg!(test) { 4 } else { 32 } * SYNC_BYTES;
-/// Longest pause after a sync.
-const PAUSE_MAX: Duration = Duration::from_millis(500);
-const _: () = assert!(SYNC_BYTES.is_multiple_of(PIECE_BYTES as u64), "the checksum can be taken up at every sync");
-
-/// Longest state file that is read, in bytes.
-const STATE_BYTES_MAX: u64 = 2 * 1024 * 1024;
-const STATE_MAGIC: [u8; 8] = *b"ferrcpy1";
-/// Magic, length, running checksum, checksum of the state file.
-const STATE_HEAD_BYTES: usize = 8 + 8 + 32 + 32;
+const STATE_INTERVAL_BYTES: u64 = if cfg!(test) { 4 } else { 32 } * PIECE_BYTES as u64;
 
 /// See the module.
 pub struct CopyTarget {
     dir: PathBuf,
     meta: CopyMeta,
     file: File,
+    progress: CopyProgress,
     hash: CopyHash,
     received: u64,
-    synced: u64,
 }
 
 /// A whole copy, verified and on disk, that waits to take the database's place.
@@ -65,8 +51,7 @@ impl Incoming {
 /// # Errors
 /// A file is there and cannot be removed.
 pub fn discard(dir: &Path) -> io::Result<()> {
-    remove_if_there(&dir.join(STATE_FILE))?;
-    remove_if_there(&dir.join(STATE_FILE_NEW))?;
+    remove_if_there(&dir.join(PROGRESS_FILE))?;
     for suffix in ["", "-wal", "-shm", "-journal"] {
         remove_if_there(&dir.join(format!("{INCOMING_FILE}{suffix}")))?;
     }
@@ -81,27 +66,40 @@ impl CopyTarget {
     pub fn create(dir: &Path, meta: &CopyMeta) -> io::Result<CopyTarget> {
         discard(dir)?;
         let file = OpenOptions::new().write(true).create_new(true).open(dir.join(INCOMING_FILE))?;
-        let hash = CopyHash::new(meta);
-        let target = CopyTarget { dir: dir.to_owned(), meta: meta.clone(), file, hash, received: 0, synced: 0 };
-        target.write_state()?;
-        Ok(target)
+        // A disk that is too small says so now, where the file system can tell.
+        let reserved = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, meta.bytes().max(1));
+        if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = reserved {
+            return Err(error.into());
+        }
+        let progress = CopyProgress::create(dir)?;
+        Ok(CopyTarget::new(dir, meta, file, progress, CopyHash::new(meta), 0))
     }
 
     /// Goes on with this very copy, if part of it is there. What is not surely on disk is asked for again.
     pub fn resume(dir: &Path, meta: &CopyMeta) -> Option<CopyTarget> {
-        let state = File::open(dir.join(STATE_FILE)).ok()?;
-        if state.metadata().ok()?.len() > STATE_BYTES_MAX {
+        let (progress, received, hash) = CopyProgress::resume(dir, meta)?;
+        if received > meta.bytes() {
             return None;
         }
-        let bytes = std::fs::read(dir.join(STATE_FILE)).ok()?;
-        let (received, hash) = decode_state(&bytes, meta)?;
         let mut file = OpenOptions::new().write(true).open(dir.join(INCOMING_FILE)).ok()?;
-        if received > meta.bytes() || file.metadata().ok()?.len() < received {
+        if file.metadata().ok()?.len() < received {
             return None;
         }
         file.set_len(received).ok()?;
         file.seek(SeekFrom::End(0)).ok()?;
-        Some(CopyTarget { dir: dir.to_owned(), meta: meta.clone(), file, hash, received, synced: received })
+        Some(CopyTarget::new(dir, meta, file, progress, hash, received))
+    }
+
+    fn new(
+        dir: &Path,
+        meta: &CopyMeta,
+        file: File,
+        progress: CopyProgress,
+        hash: CopyHash,
+        received: u64,
+    ) -> CopyTarget {
+        let (dir, meta) = (dir.to_owned(), meta.clone());
+        CopyTarget { dir, meta, file, progress, hash, received }
     }
 
     pub fn meta(&self) -> &CopyMeta {
@@ -113,7 +111,7 @@ impl CopyTarget {
         self.received / u64::from(self.meta.page_bytes)
     }
 
-    /// Appends bytes of the copy, divided anyhow. Blocks for the disk every few MiB.
+    /// Appends bytes of the copy, divided anyhow. Blocks for the disk, and rests after each portion.
     ///
     /// # Errors
     /// The disk refuses, or the bytes are more than the copy has.
@@ -122,42 +120,25 @@ impl CopyTarget {
             let text = format!("more than {} bytes were sent for the copy", self.meta.bytes());
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
+        let portion = u64::from(PORTION_BYTES);
         while !chunk.is_empty() {
-            let room = SYNC_BYTES - (self.received - self.synced);
-            let (now, later) = chunk.split_at(chunk.len().min(usize::try_from(room).expect("a few MiB")));
+            let room = portion - self.received % portion;
+            let (now, later) = chunk.split_at(chunk.len().min(usize::try_from(room).expect("less than a MiB")));
             self.file.write_all(now)?;
             self.hash.add(now);
             self.received += now.len() as u64;
             chunk = later;
-            if self.received - self.synced == SYNC_BYTES {
-                let began = Instant::now();
+            if self.received.is_multiple_of(portion) {
+                // Others wait for the same disk, the Raft log of this node for one, perhaps that of the leader as well.
+                write_out(&self.file, self.received - portion, portion)?;
+            }
+            if self.received.is_multiple_of(STATE_INTERVAL_BYTES) {
                 self.file.sync_data()?;
-                self.synced = self.received;
-                if self.received.is_multiple_of(STATE_INTERVAL_BYTES) {
-                    self.write_state()?;
-                }
-                // Others wait for the same disk, the Raft log of this node for one, perhaps that of the leader as well: it is
-                // theirs for longer than it was ours.
-                std::thread::sleep((2 * began.elapsed()).min(PAUSE_MAX));
+                let state = self.hash.state().expect("it is a whole number of pieces");
+                self.progress.note(&self.meta, self.received, state)?;
             }
         }
         Ok(())
-    }
-
-    fn write_state(&self) -> io::Result<()> {
-        let state = self.hash.state().expect("syncs fall between pieces");
-        let mut bytes = STATE_MAGIC.to_vec();
-        bytes.extend_from_slice(&self.received.to_le_bytes());
-        bytes.extend_from_slice(&state);
-        bytes.extend_from_slice(&self.meta.encode());
-        let checksum = *blake3::hash(&bytes).as_bytes();
-        bytes.extend_from_slice(&checksum);
-        let new = self.dir.join(STATE_FILE_NEW);
-        let mut file = File::create(&new)?;
-        file.write_all(&bytes)?;
-        // It need not survive a power cut, but what it says must be true if it does: the rename comes after its content.
-        file.sync_data()?;
-        std::fs::rename(new, self.dir.join(STATE_FILE))
     }
 
     /// Verifies the whole copy, marks it as one, and makes it durable.
@@ -181,7 +162,7 @@ impl CopyTarget {
         // SQLite's locks would be dropped if this were closed later.
         drop(file);
         // From here on it is no longer the bytes that were sent, so that nobody may go on with it.
-        remove_if_there(&dir.join(STATE_FILE)).map_err(on_disk)?;
+        remove_if_there(&dir.join(PROGRESS_FILE)).map_err(on_disk)?;
         step(&dir);
         match mark(&path, &meta) {
             Ok(()) => {}
@@ -235,20 +216,4 @@ fn mark(path: &Path, meta: &CopyMeta) -> Result<(), Fatal> {
         Some(0) => Ok(()),
         _ => Err(Fatal::new("the copy is in use")),
     }
-}
-
-/// Bytes that are surely on disk, and the running checksum there; `None`: of another copy, or damaged.
-fn decode_state(bytes: &[u8], meta: &CopyMeta) -> Option<(u64, CopyHash)> {
-    if bytes.len() < STATE_HEAD_BYTES {
-        return None;
-    }
-    let (content, checksum) = bytes.split_last_chunk::<32>()?;
-    if blake3::hash(content).as_bytes() != checksum {
-        return None;
-    }
-    let (magic, rest) = content.split_first_chunk::<8>()?;
-    let (received, rest) = rest.split_first_chunk()?;
-    let (state, encoded_meta) = rest.split_first_chunk()?;
-    let is_this = *magic == STATE_MAGIC && encoded_meta == meta.encode();
-    is_this.then(|| (u64::from_le_bytes(*received), CopyHash::resume(*state)))
 }

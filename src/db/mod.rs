@@ -10,6 +10,7 @@ mod checkpoint;
 pub mod clock;
 pub mod context;
 pub mod copy;
+mod copy_progress;
 pub mod counting;
 pub mod dump;
 mod execute;
@@ -47,6 +48,7 @@ pub use hash::HashSource;
 pub use incoming::{CopyTarget, Incoming};
 pub use pragma::is_disallowed_pragma;
 pub use readers::{ReadError, ReaderOptions, Readers};
+pub use sqlite::pace;
 pub use status::DbStatus;
 pub use writer::{Applied, Writer, WriterOptions};
 

@@ -10,7 +10,7 @@ use super::counting::Tally;
 use super::fatal::{Fatal, refusal};
 use super::record::{self, Record};
 use super::retries::Retries;
-use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step, Writeback};
+use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step};
 use super::trail::TrailStatements;
 use super::{authorizer, build, clock, functions, limits, rowids, shadow, status, steps, tokens};
 use crate::command::{Outcome, Repeat};
@@ -90,7 +90,6 @@ pub struct Writer {
     names: shadow::Names,
     /// An index or a foreign key on a shadow table, which clients can make no more, is there all the same.
     pub(super) is_tampered: bool,
-    pub(super) writeback: Writeback,
     pub(super) checkpoints: Checkpoints,
 }
 
@@ -271,7 +270,6 @@ impl Writer {
             full_tables: rowids::scan(&connection)?,
             is_tampered: shadow::is_tampered(&connection, &names)?,
             names,
-            writeback: Writeback::open(path),
             checkpoints: Checkpoints::default(),
             connection,
         })

@@ -12,7 +12,7 @@ use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
 use super::verify;
 use crate::command::{Action, Command};
-use crate::db::{Fatal, HashSource, Item, Readers};
+use crate::db::{Fatal, HashSource, Item, Readers, pace};
 use crate::vars;
 use raft::{Entry, LogId};
 use std::sync::Arc;
@@ -26,10 +26,6 @@ pub const APPLIER_INBOX_MAX: usize = 64;
 /// the first of them waits for the last.
 const BATCH_ENTRIES_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// A checkpoint that takes so long has kept the disk busy.
-const LONG_CHECKPOINT: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// How long reads under way may go on when the database is to be replaced.
 const READERS_GRACE: Duration = Duration::from_secs(1);
@@ -291,6 +287,10 @@ impl ApplierThread {
     }
 
     fn apply_items(&mut self, items: &[(LogId, Item)], waiters: Vec<Option<ApplyDone>>) {
+        // A follower that catches up writes as fast as the disk lets it. The Raft logs on the same disk - its own, and those of
+        // other nodes of the machine - must get their turn in between: a log that waits for long costs a leader its office. Nobody
+        // waits for this node's applier as they do for the leader's.
+        pace(!self.shared.is_leader.load(Ordering::Acquire));
         let started = Instant::now();
         let outcomes = match self.writer.apply_batch(items) {
             Ok(outcomes) => outcomes,
@@ -305,19 +305,8 @@ impl ApplierThread {
                 done(Ok(Applied { id: *id, outcome }));
             }
         }
-        let tidying = Instant::now();
-        if let Err(fatal) = self.writer.tidy_up() {
+        if let Err(fatal) = self.writer.tidy_up(self.shared.pins.is_any()) {
             self.stop(&fatal);
-        }
-        self.leave_the_disk_to_others(tidying.elapsed());
-    }
-
-    /// A follower that catches up moves megabytes from the WAL into the database, one checkpoint after the other. The Raft logs
-    /// on the same disk - its own, and those of other nodes of the machine - must get their turn in between: a log that waits
-    /// for long costs a leader its office. Nobody waits for this node's applier as they do for the leader's.
-    fn leave_the_disk_to_others(&self, busy: Duration) {
-        if busy >= LONG_CHECKPOINT && !self.shared.is_leader.load(Ordering::Acquire) {
-            std::thread::sleep(busy.min(PAUSE_MAX));
         }
     }
 

@@ -29,6 +29,11 @@ impl Pins {
         Some(Pin { pins: Arc::clone(self) })
     }
 
+    /// Whether a snapshot is held now.
+    pub fn is_any(&self) -> bool {
+        *self.count.lock() > 0
+    }
+
     /// What long work looks at.
     pub fn cancelled(&self) -> &AtomicBool {
         &self.cancelled
@@ -75,6 +80,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(pins.take().is_none());
+        assert!(pins.is_any());
         drop(pin);
         thread.join().expect("it ends when the last pin is dropped");
         pins.allow();

@@ -28,7 +28,7 @@ fn main() {
             "INSERT INTO t(name, n, r) WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g LIMIT 8192) \
              SELECT printf('%090d', n), random(), n / 7.0 FROM g",
         );
-        writer.tidy_up().expect("a checkpoint");
+        writer.tidy_up(false).expect("a checkpoint");
     }
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -98,7 +98,7 @@ fn write_on(writer: &mut Writer, next: &mut u64, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let start = Instant::now();
         execute(writer, next, "INSERT INTO t(name, n) VALUES('meanwhile', 1)");
-        writer.tidy_up().expect("a checkpoint");
+        writer.tidy_up(false).expect("a checkpoint");
         times_us.push(start.elapsed().as_secs_f64() * 1e6);
         std::thread::sleep(Duration::from_micros(500));
     }

@@ -21,7 +21,7 @@ pub use error::Error;
 pub use hooks::{Arguments, AuthRequest, ScalarFunction, Verdict, Volatility};
 pub use statement::{Statement, Step};
 pub use vfs::{disk_failed, forget_disk_failure, localtime_is_utc, register_clock_vfs};
-pub use writeback::Writeback;
+pub use writeback::{PORTION_BYTES, pace, write_out};
 
 /// The name under which [`register_clock_vfs`] registers.
 pub fn vfs_name() -> &'static std::ffi::CStr {

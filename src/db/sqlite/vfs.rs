@@ -2,6 +2,7 @@
 //!
 //! Registered once for the process. Called on whichever thread runs SQL.
 
+use super::writeback::Written;
 use parking_lot::Mutex;
 use rusqlite::ffi;
 use std::cell::Cell;
@@ -31,6 +32,7 @@ pub fn register_clock_vfs(clock: Clock) {
         let default = register_beside_default(super::vfs_name(), |shim| {
             assert!(shim.iVersion >= 2, "the default VFS has xCurrentTimeInt64");
             shim.xOpen = Some(open);
+            shim.szOsFile = c_int::try_from(written_at(shim.szOsFile) + size_of::<Written>()).expect("a small struct");
             shim.xCurrentTime = Some(current_time);
             shim.xCurrentTimeInt64 = Some(current_time_int64);
         });
@@ -111,6 +113,18 @@ fn watched(original: &'static ffi::sqlite3_io_methods) -> &'static Watched {
     made
 }
 
+/// Where a file's [`Written`] lies, behind what the default VFS needs.
+fn written_at(default_bytes: c_int) -> usize {
+    usize::try_from(default_bytes).expect("a size").next_multiple_of(align_of::<Written>())
+}
+
+/// # Safety
+/// `file` was opened by [`open`] and is in use by nobody else.
+pub(super) unsafe fn written<'a>(file: *mut ffi::sqlite3_file) -> &'a mut Written {
+    // SAFETY: `open` put it there, into room that SQLite gave because the VFS asked for it. SQLite aligns files to 8 bytes.
+    unsafe { &mut *file.cast::<u8>().add(written_at((*default_vfs()).szOsFile)).cast::<Written>() }
+}
+
 /// # Safety
 /// `file` was opened by [`open`].
 unsafe fn original(file: *mut ffi::sqlite3_file) -> &'static ffi::sqlite3_io_methods {
@@ -133,14 +147,25 @@ unsafe extern "C" fn open(
         let rc = method(default, name, file, flags, flags_out);
         if let Some(methods) = (*file).pMethods.as_ref() {
             (*file).pMethods = &watched(methods).methods;
+            let room = file.cast::<u8>().add(written_at((*default).szOsFile)).cast::<Written>();
+            room.write(match rc == ffi::SQLITE_OK && flags & (ffi::SQLITE_OPEN_MAIN_DB | ffi::SQLITE_OPEN_WAL) != 0 {
+                true => Written::of(file, (*default).szOsFile as usize, name),
+                false => Written::UNWATCHED,
+            });
         }
         rc
     }
 }
 
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, data: *const c_void, bytes: c_int, offset: i64) -> c_int {
-    // SAFETY: SQLite calls this on an open file of ours; `watched` replaced a method that was there.
-    noticing(unsafe { original(file).xWrite.expect("it was replaced")(file, data, bytes, offset) })
+    // SAFETY: SQLite calls this on an open file of ours, which no other thread uses; `watched` replaced a method that was there.
+    unsafe {
+        let rc = original(file).xWrite.expect("it was replaced")(file, data, bytes, offset);
+        noticing(match rc == ffi::SQLITE_OK && written(file).add(offset, bytes).is_err() {
+            true => ffi::SQLITE_IOERR_WRITE,
+            false => rc,
+        })
+    }
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, bytes: i64) -> c_int {
