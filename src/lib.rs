@@ -7,6 +7,7 @@
 //! | [`server`] | builds every part, starts and stops every thread |
 //! | [`http`] | the front: `engine` (bytes on sockets), `router`, `params`, `handlers/` (one file an endpoint), `json/` |
 //! | [`coordinator`] | the one service layer: write, read (levels), snapshot, status |
+//! | [`auth`] | who may do what: the credentials file, and the decision |
 //! | [`cluster`] | who belongs to the cluster: forming, joining, admission, reaping, leaving |
 //! | [`command`] | what a log entry says, its bytes, and what comes of it: plain data |
 //! | [`node`] | one replica as threads: raft, WAL, applier; `handle` is the only door in |
@@ -100,6 +101,7 @@
 //! copy of the database on disk; no rewriting of SQL text; no retry of a failed sync. `tests/tidy.rs` enforces what can be
 //! enforced.
 
+pub mod auth;
 pub mod cluster;
 pub mod command;
 pub mod config;
