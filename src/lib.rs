@@ -35,6 +35,9 @@
 //! followers the entry arrives as a message: `net` (`net-in`) => `raft_thread` => `wal_thread` => `raft_thread` (acknowledges) and, once it
 //! is known to be committed, => `applier_thread`.
 //!
+//! Whether the caller may have it done is asked in `http::front`, before the body is looked at, and of what another node passes on
+//! once more in `coordinator::inbound`: a call carries the names and passwords of those for whom it is made (`auth::Callers`).
+//!
 //! # The walk of one read on a follower
 //!
 //! `http::handlers::query` -> `coordinator::read` -> `net` (`Call::ReadIndex`) => the leader's `coordinator::inbound` ->
