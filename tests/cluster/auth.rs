@@ -10,9 +10,12 @@ use std::path::PathBuf;
 /// What the tests themselves look at.
 const EVERYBODY: (&str, &[&str]) = ("*", &["ready", "status"]);
 
-/// A file with these users and their permissions; each has its name as its password.
+/// Stands in every password, and must not stand in any log.
+const SECRET: &str = "s3cret";
+
+/// A file with these users and their permissions.
 fn credentials(dir: &TempDir, name: &str, users: &[(&str, &[&str])]) -> String {
-    let user = |(name, perms): &(&str, &[&str])| json!({"username": name, "password": name, "perms": perms});
+    let user = |(name, perms): &(&str, &[&str])| json!({"username": name, "password": format!("{name}-{SECRET}"), "perms": perms});
     let users: Vec<Value> = [EVERYBODY].iter().chain(users).map(user).collect();
     let path: PathBuf = dir.path().join(name);
     std::fs::write(&path, json!(users).to_string()).expect("the file can be written");
@@ -20,7 +23,7 @@ fn credentials(dir: &TempDir, name: &str, users: &[(&str, &[&str])]) -> String {
 }
 
 fn call_as(node: &Node, user: &str, method: &str, path: &str, body: &str) -> Reply {
-    let authorization = format!("Basic {}", STANDARD.encode(format!("{user}:{user}")));
+    let authorization = format!("Basic {}", STANDARD.encode(format!("{user}:{user}-{SECRET}")));
     let headers = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
     node.client().call(method, path, &headers, body.as_bytes()).expect("the node answers")
 }
@@ -28,6 +31,12 @@ fn call_as(node: &Node, user: &str, method: &str, path: &str, body: &str) -> Rep
 fn execute_as(node: &Node, user: &str, statement: &str) {
     let reply = call_as(node, user, "POST", "/db/execute", &json!([statement]).to_string());
     assert!(reply.status == 200 && !reply.text().contains("\"error\""), "{statement}: {}", reply.text());
+}
+
+fn assert_discreet(group: &Group) {
+    for node in group.nodes.iter().flatten() {
+        assert!(!node.log().contains(SECRET), "{}", node.log());
+    }
 }
 
 fn members(node: &Node) -> usize {
@@ -42,6 +51,7 @@ fn refused(group: &Group, name: &str, flags: &[&str]) -> String {
     let exit = Launch::new(&dir.path().join("x"), &flags).spawn().wait_exit();
     assert_eq!(exit.code, Some(1), "{}", exit.log);
     assert!(exit.log.contains("clustering failure: failed to join cluster"), "{}", exit.log);
+    assert!(!exit.log.contains(SECRET), "{}", exit.log);
     exit.log
 }
 
@@ -211,7 +221,8 @@ fn the_leader_looks_at_the_caller_of_what_is_passed_on() {
         ("DELETE", "/remove", r#"{"id":"stranger"}"#, "remove node"),
         ("POST", "/leader", r#"{"id":"n1"}"#, "stepdown"),
     ];
-    for (method, path, body, what) in passed_on {
+    let load = ("POST", "/db/load", "INSERT INTO t VALUES(1)", "load");
+    for (method, path, body, what) in passed_on.into_iter().chain([load]) {
         let reply = call_as(follower, "guest", method, path, body);
         let refusal = format!("remote {what} not authorized\n");
         assert_eq!((reply.status, reply.text()), (401, refusal), "{method} {path}");
@@ -242,6 +253,7 @@ fn the_leader_looks_at_the_caller_of_what_is_passed_on() {
         }
     }
     assert_eq!(rows(leader), json!([[2]]));
+    assert_discreet(&group);
 }
 
 fn rows(node: &Node) -> Value {
@@ -281,6 +293,7 @@ fn a_queued_write_is_passed_on_in_its_callers_name_and_a_refused_one_stops_no_ot
     assert_eq!(values(), json!([[1], [2], [4], [5], [7], [8]]));
     let dropped = follower.log().matches("queued writes dropped, they cannot be written: remote Execute").count();
     assert_eq!(dropped, 2, "{}", follower.log());
+    assert_discreet(&group);
 }
 
 #[test]
