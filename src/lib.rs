@@ -7,6 +7,7 @@
 //! | [`server`] | builds every part, starts and stops every thread |
 //! | [`http`] | the front: `engine` (bytes on sockets), `router`, `params`, `handlers/` (one file an endpoint), `json/` |
 //! | [`coordinator`] | the one service layer: write, read (levels), snapshot, status |
+//! | [`auth`] | who may do what: the credentials file, and the decision |
 //! | [`cluster`] | who belongs to the cluster: forming, joining, admission, reaping, leaving |
 //! | [`command`] | what a log entry says, its bytes, and what comes of it: plain data |
 //! | [`node`] | one replica as threads: raft, WAL, applier; `handle` is the only door in |
@@ -33,6 +34,9 @@
 //! asks again under the same request id until the outcome is known; there `coordinator::inbound` goes on at `node::handle`. On the
 //! followers the entry arrives as a message: `net` (`net-in`) => `raft_thread` => `wal_thread` => `raft_thread` (acknowledges) and, once it
 //! is known to be committed, => `applier_thread`.
+//!
+//! Whether the caller may have it done is asked in `http::front`, before the body is looked at, and of what another node passes on
+//! once more in `coordinator::inbound`: a call carries the names and passwords of those for whom it is made (`auth::Callers`).
 //!
 //! # The walk of one read on a follower
 //!
@@ -100,6 +104,7 @@
 //! copy of the database on disk; no rewriting of SQL text; no retry of a failed sync. `tests/tidy.rs` enforces what can be
 //! enforced.
 
+pub mod auth;
 pub mod cluster;
 pub mod command;
 pub mod config;

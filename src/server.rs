@@ -2,7 +2,8 @@
 //!
 //! The order of starting is the order of the functions below; stopping goes the other way round.
 
-use crate::cluster::{self, Cancel, Cluster, identity, peers_json};
+use crate::auth::{AccessControl, CredentialFile, Credentials};
+use crate::cluster::{self, Cancel, Cluster, NetAsk, identity, peers_json};
 use crate::config::{Config, Launch, build_info};
 use crate::coordinator::inbound::Inbound;
 use crate::coordinator::timer::Timer;
@@ -74,6 +75,7 @@ struct Server {
 fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
     // Before any thread: a signal must find its handler, and a second process must fail before it disturbs anything.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(context("failed to install signal handlers"))?;
+    let (access, user) = credentials(config).map_err(context("failed to get credential store"))?;
     let lock = Node::lock(&config.data_dir).map_err(context("failed to open store"))?;
 
     // HTTP answers from the first second, also while the store is being opened.
@@ -91,18 +93,19 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
         timer.handle(),
     );
     // Other nodes are answered from the first second too, if only with "not yet".
-    let inbound = Inbound::new(Arc::clone(&coordinator));
+    let inbound = Inbound::new(Arc::clone(&coordinator), Arc::clone(&access));
     let net = Net::start(listen_raft(config)?, net_options(config)?, Arc::clone(&inbound) as _)
         .map_err(context(&format!("failed to listen on {}", config.raft.addr)))?;
     log::info!(target: "mux", "mux serving on {}, advertising {}", config.raft.addr, config.raft.adv_addr);
     coordinator.attach_net(net.handle());
-    let cluster = Cluster::new(cluster::Settings::from_config(config), Arc::new(net.handle()));
+    let ask = Arc::new(NetAsk::new(net.handle(), user));
+    let cluster = Cluster::new(cluster::Settings::from_config(config), ask);
     inbound.attach_membership(Arc::clone(&cluster) as _);
     coordinator.attach_membership(Arc::clone(&cluster) as _);
     let signals = watch_signals(signals, cluster.canceller()).map_err(context("failed to watch for signals"))?;
-    let front = Arc::new(Front::new(Arc::clone(&coordinator) as _, Arc::new(config.clone()), launch.clone()));
-    let engine =
-        Engine::start(listeners, engine_config(config), front).map_err(context("failed to start HTTP server"))?;
+    let front = Front::new(Arc::clone(&coordinator) as _, Arc::new(config.clone()), launch.clone(), access);
+    let engine = Engine::start(listeners, engine_config(config), Arc::new(front))
+        .map_err(context("failed to start HTTP server"))?;
     log::info!(target: "http", "service listening on {}", config.http.addr);
 
     // The queue first: a node that says it is ready must take queued writes too.
@@ -123,6 +126,24 @@ fn start(config: &Config, launch: &Launch) -> Result<Server, String> {
         .map_err(context("failed to start maintenance"))?;
     announce(config);
     Ok(Server { signals, engine, queue, queue_thread, maintenance, verifier, node, cluster, net, timer })
+}
+
+/// Who may do what here, and in whose name this node asks others.
+fn credentials(config: &Config) -> Result<(Arc<AccessControl>, Option<Credentials>), String> {
+    let Some(path) = &config.auth.file else { return Ok((Arc::new(AccessControl::off()), None)) };
+    let file = CredentialFile::read(path).map_err(context(&path.display().to_string()))?;
+    for warning in &file.warnings {
+        log::warn!(target: "rqlited", "credentials in {}: {warning}", path.display());
+    }
+    let user = match &config.auth.join_as {
+        None => None,
+        Some(name) => {
+            let user = file.credentials_of(name);
+            let missing = || format!("{}: -join-as needs user {name:?} with a password in it", path.display());
+            Some(user.ok_or_else(missing)?)
+        }
+    };
+    Ok((Arc::new(AccessControl::of(&file)), user))
 }
 
 /// Finds out where this node belongs, opens or makes its log and database, and lets it run.

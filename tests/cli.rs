@@ -248,6 +248,8 @@ const CHECKS: &[(u32, &[&str], &str)] = &[
     (33, &["-disco-mode", "dns"], "fatal: bootstrap-expect value required when using dns with a voting node"),
     (33, &["-disco-mode", "dns-srv"], "fatal: bootstrap-expect value required when using dns-srv with a voting node"),
     (34, &["-disco-mode", "DNS"], "fatal: disco mode must be one of consul-kv, etcd-kv, dns, or dns-srv"),
+    (35, &["-rejoin"], "fatal: -rejoin requires -join"),
+    (35, &["-join-as", "bob"], "fatal: -join-as requires -auth: the password of user bob is read from that file"),
     // Raft's timing.
     (
         35,
@@ -350,10 +352,8 @@ fn checks_run_in_order() {
 fn what_is_not_built_is_refused_only_after_the_checks_and_only_when_it_differs_from_its_default() {
     let refused: Vec<_> = flags::FLAGS.iter().filter(|flag| matches!(flag.status, flags::Status::Refused(_))).collect();
     for (flags, name) in [
-        (&["-auth", "f"][..], "auth"),
-        (&["-http-cert", "c", "-http-key", "k"], "http-cert"),
+        (&["-http-cert", "c", "-http-key", "k"][..], "http-cert"),
         (&["-node-verify-client"], "node-verify-client"),
-        (&["-join", "h:1", "-join-as", "bob"], "join-as"),
         (&["-disco-mode", "etcd-kv"], "disco-mode"),
         (&["-auto-backup", "f"], "auto-backup"),
         (&["-auto-restore", "f"], "auto-restore"),
@@ -373,14 +373,47 @@ fn what_is_not_built_is_refused_only_after_the_checks_and_only_when_it_differs_f
         let reason = text.strip_prefix(&format!("fatal: -{name} is not supported yet: ")).expect(text);
         assert!(!reason.is_empty() && !reason.contains('\n'), "{text}");
     }
-    if refused.iter().any(|flag| flag.name == "auth") {
+    if refused.iter().any(|flag| flag.name == "auto-backup") {
         for (_, flags, text) in CHECKS {
-            let words = [&["-auth", "f"], *flags, &["d"]].concat();
+            let words = [&["-auto-backup", "f"], *flags, &["d"]].concat();
             assert_eq!(Config::from_words(&words).expect_err("a fault"), *text, "{words:?}");
         }
     }
     let harmless = ["-raft-non-voter=false", "-bootstrap-expect", "0", "-join=", "-auth=", "d"];
     assert!(Config::from_words(&harmless).is_ok());
+}
+
+// ---- The credentials file.
+
+#[test]
+fn a_credentials_file_that_is_of_no_use_stops_the_start_and_says_where_it_is_wrong() {
+    let dir = TempDir::new("credentials");
+    let file = dir.0.join("users.json");
+    let data = dir.0.join("data");
+    let (path, data_path) = (file.display().to_string(), data.display().to_string());
+    let (auth, join_as) = (format!("-auth={path}"), "-join-as=ann");
+    let bob = r#"[{"username": "bob", "password": "s3cret", "perms": ["all"]}]"#;
+    for (content, more, problem) in [
+        (None, "-fk", "No such file or directory (os error 2)"),
+        (Some("[{]"), "-fk", "not JSON: key must be a string at line 1 column 3"),
+        (Some(r#"{"username": "s3cret"}"#), "-fk", "not an array of users, such as ["),
+        (
+            Some(r#"[{"username": "bob", "password": "s3cret", "perms": "all"}]"#),
+            "-fk",
+            "entry 1 (user \"bob\"): \"perms\" is not",
+        ),
+        (Some(bob), join_as, "-join-as needs user \"ann\" with a password in it"),
+    ] {
+        if let Some(content) = content {
+            std::fs::write(&file, content).expect("the file can be written");
+        }
+        let outcome = serve(&["-http-addr=127.0.0.1:0", "-raft-addr=localhost:0", &auth, more, &data_path]);
+        assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+        let last = outcome.stderr.lines().last().expect("a line");
+        assert!(last.contains(&format!(" failed to get credential store: {path}: {problem}")), "{last}");
+        assert!(!outcome.stderr.contains("s3cret"), "{}", outcome.stderr);
+        assert!(!data.exists(), "nothing was begun");
+    }
 }
 
 // ---- What passes, and what it means.

@@ -1,6 +1,8 @@
 //! The API's front from the query string to the answer, without sockets and without a database: a fake node stands where
 //! the coordinator would, and answers arrive in a channel.
 
+#[path = "http_api/auth.rs"]
+mod auth;
 #[path = "http_api/backup.rs"]
 mod backup;
 #[path = "http_api/bodies.rs"]

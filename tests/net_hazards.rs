@@ -3,6 +3,7 @@
 
 mod net_kit;
 
+use ferrolite::auth::{Callers, Credentials};
 use ferrolite::net::call::FailureKind;
 use ferrolite::net::codec::encode_call;
 use ferrolite::net::frame::{self, FrameReader, Kind};
@@ -35,6 +36,10 @@ fn messages_calls_and_snapshots_arrive() {
     );
     let Ok(Answer::Meta(meta)) = a.handle.call_wait(&b.address, Call::Meta, SOON) else { panic!() };
     assert_eq!(meta.id, "a");
+    assert_eq!(*b.seen.callers.lock().expect("no panic"), Callers::default());
+    let bob = Credentials::new("bob".to_owned(), "secret".to_owned()).expect("short");
+    assert!(a.handle.call_wait(&b.address, read_index().in_name_of(bob.clone()), SOON).is_ok());
+    assert_eq!(*b.seen.callers.lock().expect("no panic"), Callers::from(bob));
     let large = vec![9; 3 << 20];
     let Ok(Answer::Written { outcome, .. }) = a.handle.call_wait(&b.address, write(&large), SOON) else { panic!() };
     assert!(outcome == large);
@@ -488,7 +493,7 @@ fn a_client_that_does_not_read_its_answers_is_cut_off() {
     let mut stream = intrude(&b, &hello(|hello| hello.lane = Lane::Calls));
     assert!(welcomed(&mut stream));
     let mut payload = Vec::new();
-    encode_call(&write(&vec![3; 1 << 20]), &mut payload).expect("it is short");
+    encode_call(&write(&vec![3; 1 << 20]).into(), &mut payload).expect("it is short");
     let mut out = Vec::new();
     frame::put(&mut out, Kind::Call, Some(CLUSTER), 1, &payload);
     stream.set_write_timeout(Some(SOON)).expect("a timeout can be set");

@@ -1,6 +1,8 @@
-//! How this module asks other nodes: a seam, so that forming is tested without sockets.
+//! How this module asks other nodes: a seam, so that forming is tested without sockets. It is also the one place that knows in
+//! whose name this node asks for itself (`-join-as`).
 
-use crate::net::call::{Answer, Call, Failure};
+use crate::auth::Credentials;
+use crate::net::call::{Answer, Call, CallAs, Failure};
 use crate::net::{CallError, NetHandle};
 use std::time::{Duration, Instant};
 
@@ -16,15 +18,42 @@ pub trait Ask: Send + Sync + 'static {
 
     /// Does not wait: `done` gets the answer.
     fn ask_then(&self, address: &str, call: Call, timeout: Duration, done: Asked);
+
+    /// Whether it asks in nobody's name.
+    fn is_anonymous(&self) -> bool {
+        true
+    }
 }
 
-impl Ask for NetHandle {
+/// The network, and in whose name this node uses it.
+pub struct NetAsk {
+    net: NetHandle,
+    user: Credentials,
+}
+
+impl NetAsk {
+    /// Without a `user` it asks in nobody's name.
+    pub fn new(net: NetHandle, user: Option<Credentials>) -> NetAsk {
+        NetAsk { net, user: user.unwrap_or_default() }
+    }
+
+    /// A password goes only where it is looked at.
+    fn signed(&self, call: Call) -> CallAs {
+        if matches!(call, Call::Meta) { call.into() } else { call.in_name_of(self.user.clone()) }
+    }
+}
+
+impl Ask for NetAsk {
     fn ask(&self, address: &str, call: Call, timeout: Duration) -> Result<Answer, CallError> {
-        self.call_wait(address, call, timeout)
+        self.net.call_wait(address, self.signed(call), timeout)
     }
 
     fn ask_then(&self, address: &str, call: Call, timeout: Duration, done: Asked) {
-        self.call(address, call, timeout, done);
+        self.net.call(address, self.signed(call), timeout, done);
+    }
+
+    fn is_anonymous(&self) -> bool {
+        self.user.is_anonymous()
     }
 }
 

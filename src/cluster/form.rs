@@ -6,7 +6,7 @@
 use super::ask::{ask_all, complaint};
 use super::cancel::Cancel;
 use super::identity::{self, Foundation, Identity, IdentityError, Kept};
-use super::join::{JOIN_TIMEOUT, JoinError, Joiner, list, through};
+use super::join::{JOIN_TIMEOUT, JoinError, Joiner, list, not_through, through};
 use super::lobby::{Attempt, Lobby, Promise};
 use super::probe::first_that_serves_http;
 use super::{Cluster, Settings};
@@ -370,7 +370,7 @@ impl Boot<'_> {
                     log::info!(target: BOOTSTRAP, "succeeded directly joining cluster via node at {target} as VOTER");
                     return Some(cluster);
                 }
-                Err(why) => log::warn!(target: BOOTSTRAP, "failed to join via node at {target}: {why}"),
+                Err(why) => log::warn!(target: BOOTSTRAP, "{}", not_through(&*self.cluster.ask, target, &why)),
             }
         }
         self.with_lobby(Lobby::end_joining);

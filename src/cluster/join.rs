@@ -93,10 +93,7 @@ impl Joiner {
                     log::info!(target: TARGET, "successfully joined cluster at {address}");
                     return Ok(Some(cluster));
                 }
-                Err(why) => log::warn!(
-                    target: TARGET,
-                    "failed to join via node at {target}: {why} (did you forget to set -join-as?)"
-                ),
+                Err(why) => log::warn!(target: TARGET, "{}", not_through(ask, target, &why)),
             }
         }
         Ok(None)
@@ -119,6 +116,12 @@ pub fn through(ask: &dyn Ask, target: &str, request: &JoinRequest) -> Result<(Cl
         }
     }
     Err("max redirects exceeded".to_owned())
+}
+
+/// The line about a node that did not let this one in.
+pub(super) fn not_through(ask: &dyn Ask, target: &str, why: &str) -> String {
+    let hint = if ask.is_anonymous() { " (did you forget to set -join-as?)" } else { "" };
+    format!("failed to join via node at {target}: {why}{hint}")
 }
 
 /// A list as logs of this kind show it.

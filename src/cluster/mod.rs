@@ -28,7 +28,7 @@ mod service;
 #[cfg(test)]
 mod testing;
 
-pub use ask::{Ask, Asked};
+pub use ask::{Ask, Asked, NetAsk};
 pub use cancel::Cancel;
 pub use control::{Control, InForce};
 pub use form::{FormError, Formation};

@@ -119,7 +119,7 @@ use Status::{Active, NoEffect, Refused};
 /// The table, sorted by name so that the help text needs no sorting and a lookup can bisect.
 #[rustfmt::skip]
 pub const FLAGS: &[Flag] = &[
-    row("auth", Text(""), Services, Refused("this build cannot check passwords, so the node would stand open"),
+    row("auth", Text(""), Http, Active,
         "Path of the JSON file that names users, passwords and permissions. Empty: everybody may do everything."),
     row("auto-backup", Text(""), Services, Refused("this build takes no automatic backups; fetch them with GET /db/backup"),
         "Path of the automatic backup configuration."),
@@ -175,7 +175,8 @@ pub const FLAGS: &[Flag] = &[
     ours("http-workers", Int(64), Http, "Largest number of threads that handle requests."),
     row("join", List, Cluster, Active,
         "Comma-separated Raft addresses (host:port) of nodes through which to join a cluster."),
-    row("join-as", Text(""), Cluster, Refused("this build has no credentials to join with"), "User of the -auth file in whose name this node joins."),
+    row("join-as", Text(""), Cluster, Active,
+        "User of the -auth file in whose name this node joins its cluster, and leaves it."),
     row("join-attempts", Int(5), Cluster, Active, "How many times the whole -join list is tried."),
     row("join-interval", Duration(3 * SECOND), Cluster, Active, "Pause between two rounds of join attempts."),
     row("mem-profile", Text(""), General, GO_PROFILE, "Path of a memory profile to write."),

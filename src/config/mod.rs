@@ -28,6 +28,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Never empty: the advertised Raft address when no ID was given.
     pub node_id: String,
+    pub auth: AuthConfig,
     pub http: HttpConfig,
     pub cluster: ClusterConfig,
     pub raft: RaftConfig,
@@ -37,6 +38,15 @@ pub struct Config {
     pub queue: QueueConfig,
     /// Explicitly given flags that have no effect in this build, with the reason; worth a line in the log.
     pub without_effect: Vec<(&'static str, &'static str)>,
+}
+
+/// Who may do what.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// The credentials file; None means that everybody may do everything.
+    pub file: Option<PathBuf>,
+    /// The user of that file in whose name this node asks others.
+    pub join_as: Option<String>,
 }
 
 /// The HTTP API.
@@ -174,6 +184,10 @@ impl Config {
         Ok(Config {
             data_dir,
             node_id: resolve::node_id(raw).to_string(),
+            auth: AuthConfig {
+                file: unless_zero(raw.text("auth")).map(PathBuf::from),
+                join_as: unless_zero(raw.text("join-as")).map(str::to_owned),
+            },
             http: HttpConfig::from_flags(raw),
             cluster: ClusterConfig::from_flags(raw),
             raft: RaftConfig::from_flags(raw),

@@ -148,7 +148,13 @@ fn joining(raw: &RawFlags) -> Check {
 
 /// Of ours, after all that the reference checks.
 fn own(raw: &RawFlags) -> Check {
-    refuse(raw.bool("rejoin") && raw.list("join").is_empty(), "-rejoin requires -join")
+    refuse(raw.bool("rejoin") && raw.list("join").is_empty(), "-rejoin requires -join")?;
+    // The reference then joins in nobody's name, and is refused by whoever asks for one.
+    let join_as = raw.text("join-as");
+    refuse(
+        !join_as.is_empty() && raw.text("auth").is_empty(),
+        format!("-join-as requires -auth: the password of user {join_as} is read from that file"),
+    )
 }
 
 fn otlp(raw: &RawFlags) -> Check {

@@ -1,6 +1,7 @@
 //! What operators ask for: snapshot, step-down, removal.
 
-use super::{Coordinator, Error};
+use super::{Coordinator, Error, access};
+use crate::auth::{Credentials, Operation};
 use crate::net::CallError;
 use crate::net::call::{Answer, Call};
 use crate::node::handle::SnapshotDone;
@@ -12,12 +13,14 @@ use std::time::Duration;
 const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// How an operator's request that only the leader can serve is to get there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AdminOptions {
     /// Bound of the network's part of it.
     pub timeout: Duration,
     /// Answer where the leader is instead of asking it.
     pub redirect: bool,
+    /// Whom the leader must permit it, should it be asked.
+    pub caller: Credentials,
 }
 
 /// Called exactly once, on any thread; with the Raft address of the leader, where it was asked.
@@ -51,23 +54,26 @@ impl Coordinator {
 
     /// Hands leadership to `target`, or to any voter. Without `wait` the hand-over is only begun.
     pub fn step_down(&self, target: Option<&str>, wait: bool, options: &AdminOptions, done: AdminDone) {
-        self.at_leader(Call::StepDown { target: target.map(str::to_owned), wait }, options, done);
+        let call = Call::StepDown { target: target.map(str::to_owned), wait };
+        self.at_leader(call, Operation::StepDown, options, done);
     }
 
     /// Takes a node out of the cluster; one that is no member is no error.
     pub fn remove_node(&self, id: &str, options: &AdminOptions, done: AdminDone) {
-        self.at_leader(Call::Remove { id: id.to_owned() }, options, done);
+        self.at_leader(Call::Remove { id: id.to_owned() }, Operation::RemoveNode, options, done);
     }
 
     /// Has the leader answer: here, or over the network, or by the client itself.
-    fn at_leader(&self, call: Call, options: &AdminOptions, done: AdminDone) {
+    fn at_leader(&self, call: Call, operation: Operation, options: &AdminOptions, done: AdminDone) {
         let node = match self.node() {
             Ok(node) => node,
             Err(error) => return done(Err(error)),
         };
         if node.is_leader() {
             return match self.membership.get() {
-                Some(membership) => membership.answer(call, Box::new(move |answer| done(done_by(answer, None)))),
+                Some(membership) => {
+                    membership.answer(call, Box::new(move |answer| done(done_by(answer, None, operation))))
+                }
                 // The store has opened this moment.
                 None => done(Err(Error::StoreNotReady)),
             };
@@ -85,19 +91,19 @@ impl Coordinator {
         let leader = address.clone();
         let told = Box::new(move |answer| {
             done(match answer {
-                Ok(answer) => done_by(answer, Some(leader)),
+                Ok(answer) => done_by(answer, Some(leader), operation),
                 Err(error) => Err(Error::Request(CallError::into_text(error))),
             });
         });
-        net.call(&address, call, options.timeout, told);
+        net.call(&address, call.in_name_of(options.caller.clone()), options.timeout, told);
     }
 }
 
-fn done_by(answer: Answer, served_by: Option<String>) -> Result<Option<String>, Error> {
+fn done_by(answer: Answer, served_by: Option<String>, operation: Operation) -> Result<Option<String>, Error> {
     match answer {
         Answer::Done => Ok(served_by),
         Answer::NotLeader { .. } => Err(Error::NotLeader),
-        Answer::Failed(failure) => Err(Error::Request(failure.text)),
+        Answer::Failed(failure) => Err(access::failed(failure, operation)),
         _ => Err(Error::Request("the leader gave an answer to another question".into())),
     }
 }

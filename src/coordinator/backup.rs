@@ -3,7 +3,8 @@
 //! The leader makes it, once a majority has confirmed that it leads; a node that does not lead fetches it from the leader and
 //! passes it on as it comes, one hop. With `noleader` the node that is asked makes it, from its own copy as it is.
 
-use super::{Coordinator, Error, Level, ReadOptions, read};
+use super::{Coordinator, Error, Level, ReadOptions, ReadPurpose, read};
+use crate::auth::{Credentials, Operation};
 use crate::db::backup::Wish;
 use crate::limits::{self, Turn};
 use crate::net::{Feed, NetError};
@@ -25,6 +26,8 @@ pub struct BackupRequest {
     pub redirect: bool,
     /// Bound of what has to be asked of other nodes before anything comes.
     pub timeout: Duration,
+    /// Whom the leader must permit it, should it be asked.
+    pub caller: Credentials,
 }
 
 /// Makes ready to send, on a thread that may block.
@@ -41,9 +44,9 @@ impl Coordinator {
             Ok(node) => node,
             Err(error) => return done(Err(error)),
         };
-        let BackupRequest { wish, no_leader, redirect, timeout } = request;
+        let BackupRequest { wish, no_leader, redirect, timeout, caller } = request;
         if !no_leader && !redirect && !node.is_leader() {
-            return done(self.backup_of_leader(wish, timeout));
+            return done(self.backup_of_leader(wish, caller, timeout));
         }
         let coordinator = self.shared_self();
         let here: BackupStart = Box::new(move || coordinator.backup_here(&wish));
@@ -56,21 +59,24 @@ impl Coordinator {
             redirect,
             timeout,
             linearizable_timeout: APPLY_TIME_MAX,
+            callers: caller.into(),
+            purpose: ReadPurpose::Backup,
             ..ReadOptions::default()
         };
         self.permit_read(&options, Box::new(move |permit| done(permit.map(|_| here))));
     }
 
     /// Fetches it, when that is begun.
-    fn backup_of_leader(&self, wish: Wish, timeout: Duration) -> Result<BackupStart, Error> {
+    fn backup_of_leader(&self, wish: Wish, caller: Credentials, timeout: Duration) -> Result<BackupStart, Error> {
         let (Some((_, leader)), Some(net)) = (self.leader(), self.net()) else { return Err(Error::LeaderNotFound) };
         let net = net.clone();
         Ok(Box::new(move || {
             // As many as this node would make itself: each takes a worker and a connection.
             let turn = turn()?;
             vars::proxy::REMOTE_BACKUPS.add(1);
-            let fetched = net.fetch(&leader, &wish.encode(), timeout);
+            let fetched = net.fetch(&leader, &caller.into(), &wish.encode(), timeout);
             let fetched = fetched.map_err(|error| match error {
+                NetError::Unauthorized => Error::Unauthorized(Operation::Backup),
                 NetError::Failed(text) => Error::Request(text),
                 error => Error::Request(error.to_string()),
             })?;
@@ -86,11 +92,11 @@ impl Coordinator {
     ///
     /// # Errors
     /// Why there is none, or no more.
-    pub(super) fn backup_for_peer(&self, request: &[u8], feed: &mut dyn Feed) -> Result<(), String> {
+    pub(super) fn backup_for_peer(&self, wanted: &[u8], feed: &mut dyn Feed) -> Result<(), String> {
         // This thread ends with the connection.
         limits::work_in_background();
         vars::cluster::NUM_BACKUP_REQ.add(1);
-        let wish = Wish::decode(request).ok_or("the backup that is asked for is not known here")?;
+        let wish = Wish::decode(wanted).ok_or("the backup that is asked for is not known here")?;
         let node = self.node().map_err(|error| error.to_string())?;
         if !node.is_leader() {
             return Err(Error::NotLeader.to_string());

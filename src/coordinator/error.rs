@@ -1,5 +1,6 @@
 //! Why a request as a whole was not served. SQL errors are results, not these.
 
+use crate::auth::Operation;
 use crate::node::NodeError;
 use std::fmt;
 
@@ -38,6 +39,8 @@ pub enum Error {
     NodeNotFound,
     /// A redirect was asked for, and there is no leader to name.
     RedirectUnknown,
+    /// The leader does not let the caller do this, though this node does: their credentials files differ.
+    Unauthorized(Operation),
     /// The request may or may not have been done. With the key it may be sent again, and is done once.
     OutcomeUnknown {
         why: String,
@@ -70,6 +73,7 @@ impl fmt::Display for Error {
             Error::AlreadyLeader => f.write_str("cannot step down to the current Leader"),
             Error::NodeNotFound => f.write_str("node not found in cluster"),
             Error::RedirectUnknown => f.write_str("leader not found"),
+            Error::Unauthorized(operation) => write!(f, "remote {} not authorized", operation.name()),
             Error::OutcomeUnknown { why, key: Some(key) } => {
                 write!(f, "{why} (outcome unknown: ask again with Idempotency-Key {key})")
             }

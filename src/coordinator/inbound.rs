@@ -1,10 +1,14 @@
 //! What other nodes ask of this one. Runs on the network's threads: answers at once, or hands a continuation on.
 //!
-//! Nothing is ever passed on to a third node: who does not lead says who does.
+//! Nothing is ever passed on to a third node: who does not lead says who does. Whether those may have it done in whose name a node
+//! asks is looked at here, before anything else.
 
-use super::{Coordinator, Error, read};
-use crate::command::{Action, Command};
-use crate::net::call::{Answer, Call, Failure, FailureKind, LeaderHint, Meta, ReadLevel, WriteCall};
+use super::{Coordinator, Error, access, read};
+use crate::auth::{AccessControl, Callers, Operation};
+use crate::command::Action;
+use crate::net::call::{
+    Answer, Call, CallAs, Failure, FailureKind, LeaderHint, Meta, ReadLevel, UNAUTHORIZED, WriteCall,
+};
 use crate::net::{Feed, Reply, Service, SnapshotSource};
 use crate::node::{NodeError, NodeHandle, snapshot_in};
 use raft::{Envelope, Index, NodeId};
@@ -19,15 +23,27 @@ pub trait MembershipService: Send + Sync + 'static {
 pub struct Inbound {
     coordinator: Arc<Coordinator>,
     membership: OnceLock<Arc<dyn MembershipService>>,
+    access: Arc<AccessControl>,
 }
 
 impl Inbound {
-    pub fn new(coordinator: Arc<Coordinator>) -> Arc<Inbound> {
-        Arc::new(Inbound { coordinator, membership: OnceLock::new() })
+    pub fn new(coordinator: Arc<Coordinator>, access: Arc<AccessControl>) -> Arc<Inbound> {
+        Arc::new(Inbound { coordinator, membership: OnceLock::new(), access })
     }
 
     pub fn attach_membership(&self, service: Arc<dyn MembershipService>) {
         assert!(self.membership.set(service).is_ok(), "a membership service is attached once");
+    }
+
+    /// The answer to a call that this node must not even look into.
+    fn refusal(&self, call: &CallAs) -> Option<Answer> {
+        match access::operation(&call.call, |id| self.coordinator.is_voter(id)) {
+            Ok(Some(operation)) if !self.access.permits_all(&call.callers, operation) => {
+                Some(Answer::Failed(Failure::unauthorized()))
+            }
+            Ok(_) => None,
+            Err(why) => Some(refused(&why)),
+        }
     }
 }
 
@@ -44,11 +60,14 @@ impl Service for Inbound {
         }
     }
 
-    fn call(&self, from: Option<NodeId>, call: Call, reply: Reply) {
-        match call {
+    fn call(&self, from: Option<NodeId>, call: CallAs, reply: Reply) {
+        if let Some(refusal) = self.refusal(&call) {
+            return reply.send(refusal);
+        }
+        match call.call {
             Call::Meta => reply.send(Answer::Meta(self.coordinator.meta())),
             Call::Write(write) => self.coordinator.write_for_peer(write, reply),
-            Call::ReadIndex { level } => self.coordinator.read_index_for_peer(level, reply),
+            Call::ReadIndex { level, purpose: _ } => self.coordinator.read_index_for_peer(level, reply),
             Call::Verify => self.coordinator.verify_for_peer(reply),
             Call::SendCopy { id } => match self.coordinator.leading() {
                 Ok(node) => {
@@ -78,8 +97,11 @@ impl Service for Inbound {
         snapshot_in::receive(node, &self.coordinator.settings.data_dir, &from, &header, source)
     }
 
-    fn fetch(&self, _from: NodeId, request: &[u8], feed: &mut dyn Feed) -> Result<(), String> {
-        self.coordinator.backup_for_peer(request, feed)
+    fn fetch(&self, _from: NodeId, callers: &Callers, wanted: &[u8], feed: &mut dyn Feed) -> Result<(), String> {
+        if !self.access.permits_all(callers, Operation::Backup) {
+            return Err(UNAUTHORIZED.to_owned());
+        }
+        self.coordinator.backup_for_peer(wanted, feed)
     }
 }
 
@@ -108,6 +130,13 @@ impl Coordinator {
         }
     }
 
+    /// Whether a member of this name votes, or will.
+    fn is_voter(&self, id: &str) -> bool {
+        let Some(node) = self.node.get() else { return false };
+        let members = node.shared().members.lock();
+        members.iter().any(|member| member.id == id && (member.voter || member.learner))
+    }
+
     fn not_leader(&self) -> Answer {
         let leader = self.leader().map(|(id, address)| LeaderHint { id, address });
         Answer::NotLeader { leader }
@@ -118,16 +147,6 @@ impl Coordinator {
             Ok(node) => node,
             Err(answer) => return reply.send(*answer),
         };
-        // Bytes from outside go into the log only when every node can read them.
-        match Command::decode(&write.payload) {
-            // The verdicts of a divergence check, for one, are the leader's own.
-            Ok(command) if !matches!(command.action, Action::Execute(_) | Action::Request(_)) => {
-                return reply.send(refused("a forwarded write is no request of a client"));
-            }
-            Ok(command) if command.request.is_some() => {}
-            Ok(_) => return reply.send(refused("a forwarded write carries no request id")),
-            Err(error) => return reply.send(refused(&format!("a forwarded write cannot be read: {error}"))),
-        }
         let coordinator = self.shared_self();
         // Further calls of the same node wait behind this one, reads among them: it asks again when there is no room.
         node.impatient().propose_encoded(

@@ -5,7 +5,7 @@
 
 use super::Coordinator;
 use super::timer::TimerKey;
-use crate::net::call::{Answer, Call};
+use crate::net::call::{Answer, CallAs};
 use crate::net::{CallError, NetHandle};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) fn call_leader(
     coordinator: &Arc<Coordinator>,
     net: &NetHandle,
     address: &str,
-    call: Call,
+    call: CallAs,
     timeout: Duration,
     told: Told,
 ) {

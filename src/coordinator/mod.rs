@@ -3,6 +3,7 @@
 //! Calls that may have to wait for the log take a continuation and return at once; the continuation runs on whatever
 //! thread has the answer and must neither block nor do real work (the HTTP front passes it on to a worker).
 
+mod access;
 pub mod admin;
 pub mod backup;
 pub mod error;
@@ -22,12 +23,13 @@ pub use crate::db::syntax::SyntaxChecker;
 pub use admin::{AdminDone, AdminOptions, Membership};
 pub use backup::{BackupDone, BackupRequest, BackupStart, BackupStream};
 pub use error::Error;
-pub use options::{Level, ReadOptions};
+pub use options::{Level, ReadOptions, ReadPurpose};
 pub use read::{PermitDone, ReadPermit};
 pub use status::StoreStatus;
 pub use verify::VerifyDone;
 pub use write::{WriteDone, Written};
 
+use crate::auth::Credentials;
 use crate::command::{Request, Statement};
 use crate::db;
 use crate::net::NetHandle;
@@ -134,12 +136,19 @@ impl Coordinator {
 
     /// `/db/execute?queue`: takes statements for a later batch, in order. `done` runs exactly once: as soon as they are
     /// taken, or, with `wait`, when their batch is written or `timeout` has passed. No statements with `wait` are a
-    /// barrier.
-    pub fn enqueue(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
+    /// barrier. The leader must permit them to `caller`, should it be asked.
+    pub fn enqueue(
+        &self,
+        caller: Credentials,
+        statements: Vec<Statement>,
+        wait: bool,
+        timeout: Duration,
+        done: QueueDone,
+    ) {
         // Refused here rather than in the batch, where it would take other clients' statements with it.
         let queue = Self::check_statements(&statements).and_then(|()| self.queue.get().ok_or(Error::StoreNotOpen));
         match queue {
-            Ok(queue) => queue.push(statements, wait, timeout, done),
+            Ok(queue) => queue.push(caller, statements, wait, timeout, done),
             Err(error) => done(Err(error)),
         }
     }

@@ -1,5 +1,7 @@
 //! How a request wants to be served.
 
+use crate::auth::Callers;
+pub use crate::net::call::ReadPurpose;
 use std::time::Duration;
 
 /// Read consistency (spec: `level`).
@@ -28,6 +30,10 @@ pub struct ReadOptions {
     pub retries: u32,
     /// Answer where the leader is instead of forwarding.
     pub redirect: bool,
+    /// Whom the leader must permit it, should it be asked.
+    pub callers: Callers,
+    /// What a read is for; says together with `callers` what the leader must permit.
+    pub purpose: ReadPurpose,
     /// A read waits until this node has applied so much, whatever its level; zero: no matter how much.
     pub min_index: u64,
     /// A write gets a request id even where this node leads: what becomes of it is found out also over a change of

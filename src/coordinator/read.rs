@@ -5,7 +5,7 @@
 
 use super::leader_call::call_leader;
 use super::timer::TimerKey;
-use super::{Coordinator, Error, Level, ReadOptions};
+use super::{Coordinator, Error, Level, ReadOptions, access};
 use crate::command::{Action, Request, ResultSink};
 use crate::db::ReadError;
 use crate::net::CallError;
@@ -160,7 +160,14 @@ impl Coordinator {
     fn ask_leader(&self, level: ReadLevel, options: &ReadOptions, done: PermitDone) {
         let deadline = Instant::now() + options.timeout;
         let coordinator = self.shared_self();
-        Question { coordinator, level, deadline, apply_timeout: options.linearizable_timeout, attempts: 0, done }.ask();
+        // What is left to be looked at once the leader has answered; `min_index` is behind `done`.
+        let options = ReadOptions {
+            linearizable_timeout: options.linearizable_timeout,
+            callers: options.callers.clone(),
+            purpose: options.purpose,
+            ..ReadOptions::default()
+        };
+        Question { coordinator, level, deadline, options, attempts: 0, done }.ask();
     }
 }
 
@@ -176,8 +183,8 @@ struct Question {
     coordinator: Arc<Coordinator>,
     level: ReadLevel,
     deadline: Instant,
-    /// How long this node's own copy may take to get there.
-    apply_timeout: Duration,
+    /// How long this node's own copy may take to get there (`linearizable_timeout`), and who wants it for what.
+    options: ReadOptions,
     attempts: u32,
     done: PermitDone,
 }
@@ -197,10 +204,11 @@ impl Question {
             // Elected meanwhile; the address is its own.
             return self.later(Error::NotLeader);
         }
-        let level = self.level;
+        let call = Call::ReadIndex { level: self.level, purpose: self.options.purpose };
+        let call = call.in_name_of(self.options.callers.clone());
         let leader = address.clone();
         let told = Box::new(move |answer| self.answered(answer, leader));
-        call_leader(&coordinator, net, &address, Call::ReadIndex { level }, left, told);
+        call_leader(&coordinator, net, &address, call, left, told);
     }
 
     fn answered(self, answer: Result<Answer, CallError>, leader: String) {
@@ -209,13 +217,15 @@ impl Question {
                 let permit = ReadPermit { raft_index: logged, served_by: Some(leader) };
                 let done = self.done;
                 let reached = Box::new(move |applied: Result<(), Error>| done(applied.map(|()| permit)));
-                self.coordinator.when_applied(index, self.apply_timeout, reached);
+                self.coordinator.when_applied(index, self.options.linearizable_timeout, reached);
             }
             Ok(Answer::NotLeader { .. }) => self.later(Error::NotLeader),
-            Ok(Answer::Failed(failure)) if failure.kind == FailureKind::Refused => {
-                (self.done)(Err(Error::Request(failure.text)));
-            }
-            Ok(Answer::Failed(failure)) => self.later(Error::Request(failure.text)),
+            Ok(Answer::Failed(failure)) => match failure.kind {
+                FailureKind::Refused | FailureKind::Unauthorized => {
+                    (self.done)(Err(access::failed(failure, self.options.purpose.into())));
+                }
+                FailureKind::Unknown | FailureKind::NotReady => self.later(Error::Request(failure.text)),
+            },
             Ok(_) => (self.done)(Err(Error::Request("the leader gave an answer to another question".into()))),
             Err(error) => self.later(Error::Request(error.into_text())),
         }
@@ -236,8 +246,7 @@ impl Question {
                     ReadLevel::Strong => Level::Strong,
                 };
                 let timeout = self.deadline.saturating_duration_since(Instant::now());
-                let options =
-                    ReadOptions { level, timeout, linearizable_timeout: self.apply_timeout, ..ReadOptions::default() };
+                let options = ReadOptions { level, timeout, ..self.options };
                 coordinator.permit_read(&options, self.done);
             }
         });

@@ -6,7 +6,8 @@
 
 use super::leader_call::call_leader;
 use super::write::{WriteDone, Written, answer_to};
-use super::{Coordinator, Error};
+use super::{Coordinator, Error, ReadOptions, access};
+use crate::auth::Callers;
 use crate::command::{Action, Command, Outcome, Repeat, RequestId};
 use crate::net::call::{Answer, Call, FailureKind, WriteCall};
 use crate::net::{CallError, NetHandle};
@@ -24,6 +25,8 @@ pub struct Submission {
     coordinator: Arc<Coordinator>,
     action: Action,
     request: RequestId,
+    /// Whom the leader must permit it.
+    callers: Callers,
     deadline: Instant,
     attempts: u32,
     /// An attempt may have reached a log, and may yet be applied.
@@ -38,7 +41,7 @@ impl Submission {
         coordinator: Arc<Coordinator>,
         action: Action,
         request: RequestId,
-        timeout: Duration,
+        options: &ReadOptions,
         done: WriteDone,
     ) -> Box<Submission> {
         let began_at = coordinator.node().map_or(Index(0), |node| node.shared().applied.get());
@@ -46,7 +49,8 @@ impl Submission {
             coordinator,
             action,
             request,
-            deadline: Instant::now() + timeout,
+            callers: options.callers.clone(),
+            deadline: Instant::now() + options.timeout,
             attempts: 0,
             open: false,
             began_at,
@@ -87,8 +91,9 @@ impl Submission {
         let request = Some(self.request.clone());
         let payload = Command { unix_time_us: 0, seed: 0, request, action: self.action.clone() }.encode();
         let (leader, self_coordinator) = (address.clone(), Arc::clone(&self.coordinator));
+        let call = Call::Write(WriteCall { payload }).in_name_of(self.callers.clone());
         let done = Box::new(move |answer| self.answered(answer, leader));
-        call_leader(&self_coordinator, net, &address, Call::Write(WriteCall { payload }), left, done);
+        call_leader(&self_coordinator, net, &address, call, left, done);
     }
 
     fn answered(mut self: Box<Self>, answer: Result<Answer, CallError>, leader: String) {
@@ -104,6 +109,11 @@ impl Submission {
             Ok(Answer::NotLeader { .. }) => self.later(Error::NotLeader),
             Ok(Answer::Failed(failure)) => match failure.kind {
                 FailureKind::Refused => self.finish(Err(Error::Request(failure.text))),
+                // An earlier attempt may have found a leader that knows the caller.
+                FailureKind::Unauthorized => {
+                    let refused = access::of_action(&self.action).map(Error::Unauthorized);
+                    self.fail(refused.unwrap_or(Error::Request(failure.text)));
+                }
                 FailureKind::NotReady => self.later(Error::Request(failure.text)),
                 FailureKind::Unknown => {
                     self.open = true;

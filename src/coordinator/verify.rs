@@ -1,6 +1,7 @@
 //! The divergence check on demand: made by the leader, whoever is asked.
 
-use super::{Coordinator, Error};
+use super::{Coordinator, Error, access};
+use crate::auth::{Credentials, Operation};
 use crate::net::CallError;
 use crate::net::call::{Answer, Call};
 use crate::node::verify::Report;
@@ -12,8 +13,8 @@ pub type VerifyDone = Box<dyn FnOnce(Result<String, Error>) + Send>;
 
 impl Coordinator {
     /// `POST /verify`: hashes all copies at one place in the log and says which differ. Takes as long as reading the
-    /// database.
-    pub fn verify(&self, timeout: Duration, done: VerifyDone) {
+    /// database. The leader must permit it to `caller`, should it be asked.
+    pub fn verify(&self, caller: Credentials, timeout: Duration, done: VerifyDone) {
         let node = match self.node() {
             Ok(node) => node,
             Err(error) => return done(Err(error)),
@@ -28,12 +29,12 @@ impl Coordinator {
             done(match answer {
                 Ok(Answer::Verified { report }) => Ok(report),
                 Ok(Answer::NotLeader { .. }) => Err(Error::NotLeader),
-                Ok(Answer::Failed(failure)) => Err(Error::Request(failure.text)),
+                Ok(Answer::Failed(failure)) => Err(access::failed(failure, Operation::Verify)),
                 Ok(_) => Err(Error::Request("the leader gave an answer to another question".into())),
                 Err(error) => Err(Error::Request(CallError::into_text(error))),
             });
         });
-        net.call(&address, Call::Verify, timeout, told);
+        net.call(&address, Call::Verify.in_name_of(caller), timeout, told);
     }
 
     /// The same on the leader.

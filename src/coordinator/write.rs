@@ -67,7 +67,7 @@ impl Coordinator {
                 RequestId::from_server(random, node.shared().applied.get(), &action)
             }
         };
-        Submission::new(self.shared_self(), action, id, options.timeout, done).attempt();
+        Submission::new(self.shared_self(), action, id, options, done).attempt();
     }
 }
 

@@ -3,6 +3,7 @@
 //! Continuations run exactly once, on any thread, and must neither block nor encode: handlers pass the work on to a
 //! worker with [`super::reply::Reply::send_with`].
 
+use crate::auth::Credentials;
 use crate::command::{Request, ResultSink, Statement};
 use crate::coordinator::peers::{LeaderDone, NodeDone, NodesDone};
 use crate::coordinator::{
@@ -25,8 +26,8 @@ pub trait Backend: Send + Sync + 'static {
         options: &ReadOptions,
         sink: &mut dyn ResultSink,
     ) -> Result<(), Error>;
-    fn enqueue(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone);
-    fn verify(&self, timeout: Duration, done: VerifyDone);
+    fn enqueue(&self, caller: Credentials, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone);
+    fn verify(&self, caller: Credentials, timeout: Duration, done: VerifyDone);
     fn queue_sequence(&self) -> u64;
     fn snapshot(&self, trailing_logs: u64) -> Result<bool, Error>;
     fn store_status(&self) -> Option<StoreStatus>;
@@ -70,12 +71,12 @@ impl Backend for Coordinator {
         self.read(permit, request, options, sink)
     }
 
-    fn enqueue(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
-        self.enqueue(statements, wait, timeout, done)
+    fn enqueue(&self, caller: Credentials, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
+        self.enqueue(caller, statements, wait, timeout, done)
     }
 
-    fn verify(&self, timeout: Duration, done: VerifyDone) {
-        self.verify(timeout, done)
+    fn verify(&self, caller: Credentials, timeout: Duration, done: VerifyDone) {
+        self.verify(caller, timeout, done)
     }
 
     fn queue_sequence(&self) -> u64 {

@@ -21,6 +21,7 @@ enum Shape<'a> {
 fn shape(error: &Error) -> Shape<'_> {
     match error {
         Error::LeaderNotFound => Shape::Text(503),
+        Error::Unauthorized(_) => Shape::Text(401),
         Error::Redirect { leader_url } => Shape::Redirect(leader_url),
         Error::QueueWaitTimeout => Shape::Text(408),
         Error::QueueClosed | Error::RedirectUnknown => Shape::Text(500),
@@ -62,6 +63,7 @@ pub fn data_endpoint(call: &Call, error: &Error) -> Response {
 pub fn admin_endpoint(call: &Call, error: &Error, what: &str) -> Response {
     match error {
         Error::LeaderNotFound => text(503, error),
+        Error::Unauthorized(_) => text(401, error),
         Error::Redirect { leader_url } => redirect(call, leader_url),
         Error::StoreNotOpen if !what.is_empty() => reply::text_error(503, format_args!("{what}{error}")),
         _ => reply::text_error(500, format_args!("{what}{error}")),

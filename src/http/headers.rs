@@ -18,6 +18,9 @@ const VERSION: &str = "X-Rqlite-Version";
 const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
 const ALLOW_METHODS: &str = "Access-Control-Allow-Methods";
 const ALLOW_HEADERS: &str = "Access-Control-Allow-Headers";
+const ALLOW_CREDENTIALS: &str = "Access-Control-Allow-Credentials";
+/// Makes browsers ask for a name and a password.
+const AUTHENTICATE: &str = "Www-Authenticate";
 
 /// The headers that do not depend on the request.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct CommonHeaders {
     pub version: String,
     /// `-http-allow-origin`.
     pub allow_origin: Option<String>,
+    /// Callers have to say who they are.
+    pub authenticates: bool,
 }
 
 impl CommonHeaders {
@@ -33,7 +38,12 @@ impl CommonHeaders {
     pub fn add_to(&self, response: &mut Response) {
         response.headers.push((VERSION, self.version.clone()));
         response.headers.push((ALLOW_METHODS, "OPTIONS, GET, POST".to_owned()));
-        response.headers.push((ALLOW_HEADERS, "Content-Type".to_owned()));
+        let allowed = if self.authenticates { "Content-Type, Authorization" } else { "Content-Type" };
+        response.headers.push((ALLOW_HEADERS, allowed.to_owned()));
+        if self.authenticates {
+            response.headers.push((ALLOW_CREDENTIALS, "true".to_owned()));
+            response.headers.push((AUTHENTICATE, "Basic realm=\"rqlite\"".to_owned()));
+        }
         if let Some(origin) = &self.allow_origin {
             response.headers.push((ALLOW_ORIGIN, origin.clone()));
         }

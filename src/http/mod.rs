@@ -1,11 +1,13 @@
 //! The HTTP front: engine, router, handlers.
 //!
 //! Reading order, which is the way of a request: `engine` (bytes to requests), `front` (headers, query string, path,
-//! method), `router` (the table of paths), `handlers` (one file per endpoint), with `params` and `statements` (what
-//! clients send), `backend` (what the node is asked), `results` and `errors` (what comes back), `json` (how it looks),
-//! `reply` and `headers` (how it leaves). Everything runs on the engine's workers; nothing here knows SQLite or Raft.
+//! permissions, method), `basic` (who sends it), `router` (the table of paths), `handlers` (one file per endpoint), with
+//! `params` and `statements` (what clients send), `backend` (what the node is asked), `results` and `errors` (what comes
+//! back), `json` (how it looks), `reply` and `headers` (how it leaves). Everything runs on the engine's workers; nothing
+//! here knows SQLite or Raft.
 
 pub mod backend;
+mod basic;
 pub mod engine;
 mod errors;
 pub mod front;

@@ -213,8 +213,7 @@ impl Params {
             retries: self.retries,
             redirect: self.has(Flag::Redirect),
             min_index: self.min_index,
-            once: false,
-            idempotency_key: None,
+            ..ReadOptions::default()
         }
     }
 }

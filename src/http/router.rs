@@ -7,6 +7,7 @@ use super::handlers::{
 };
 use super::headers::{JSON, TEXT};
 use super::reply::Reply;
+use crate::auth::Permission;
 use crate::vars::{self, Counter};
 
 /// How a path is compared.
@@ -17,28 +18,13 @@ pub enum Match {
     Prefix,
 }
 
-/// What a client must be permitted to do, in the words of the credentials file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permission {
-    Execute,
-    Query,
-    Backup,
-    Load,
-    Snapshot,
-    Remove,
-    Status,
-    LeaderOps,
-    Ready,
-    Ui,
-}
-
 /// One line of the table.
 pub struct Route {
     pub path: &'static str,
     pub kind: Match,
     /// Empty: every method.
     pub methods: &'static [&'static str],
-    /// All of them are needed; empty: anyone.
+    /// Its caller needs all of them; empty: anyone may.
     pub permissions: &'static [Permission],
     /// The type that even a refused method carries.
     pub content_type: Option<&'static str>,
@@ -94,7 +80,7 @@ impl Route {
 }
 
 use Match::{Exact, Prefix};
-use Permission::*;
+use Permission::{Backup, Execute, LeaderOps, Load, Query, Ready, Remove, Snapshot, Status, Ui};
 
 /// Tested from top to bottom.
 #[rustfmt::skip]
@@ -122,3 +108,25 @@ static ROUTES: [Route; 22] = [
     route("/debug/vars", Exact, ANY, &[Status], debug::vars).typed(JSON),
     route("/debug/pprof", Prefix, ANY, &[Status], debug::pprof),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Operation;
+
+    #[test]
+    fn the_leader_looks_for_the_permissions_that_the_first_node_looked_for() {
+        for (path, operation) in [
+            ("/db/execute", Operation::Execute),
+            ("/db/query", Operation::Query),
+            ("/db/request", Operation::Request),
+            ("/db/backup", Operation::Backup),
+            ("/db/load", Operation::Load),
+            ("/remove", Operation::RemoveNode),
+            ("/leader", Operation::StepDown),
+            ("/verify", Operation::Verify),
+        ] {
+            assert_eq!(find(path).expect("a path of the API").permissions, operation.permissions(), "{path}");
+        }
+    }
+}

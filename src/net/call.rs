@@ -3,7 +3,28 @@
 //! Every call is answered exactly once. A call is never passed on: who is asked and does not lead says who does, so
 //! that a request travels one hop at most.
 
+use crate::auth::{Callers, Operation};
 use raft::{ClusterId, Incarnation, Index, LogId, Membership, NodeId};
+
+/// A call, and in whose name it is made: the node that is asked looks whether they may.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallAs {
+    pub call: Call,
+    pub callers: Callers,
+}
+
+/// In nobody's name.
+impl From<Call> for CallAs {
+    fn from(call: Call) -> CallAs {
+        CallAs { call, callers: Callers::default() }
+    }
+}
+
+impl Call {
+    pub fn in_name_of(self, callers: impl Into<Callers>) -> CallAs {
+        CallAs { call: self, callers: callers.into() }
+    }
+}
 
 /// A call to another node.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +48,7 @@ pub enum Call {
     Write(WriteCall),
     /// Up to which index must a copy have applied the log, so that a read on it keeps what `level` promises? For the
     /// leader.
-    ReadIndex { level: ReadLevel },
+    ReadIndex { level: ReadLevel, purpose: ReadPurpose },
     /// This node's copy is wrong: send it another one, whatever the log could give it. For the leader.
     SendCopy { id: String },
     /// Compare all copies of the database now. For the leader.
@@ -68,6 +89,28 @@ pub enum ReadLevel {
     Weak,
     Linearizable,
     Strong,
+}
+
+/// What the copy is wanted for that is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadPurpose {
+    #[default]
+    Query,
+    /// A `/db/request` that only reads.
+    Request,
+    Backup,
+    Load,
+}
+
+impl From<ReadPurpose> for Operation {
+    fn from(purpose: ReadPurpose) -> Operation {
+        match purpose {
+            ReadPurpose::Query => Operation::Query,
+            ReadPurpose::Request => Operation::Request,
+            ReadPurpose::Backup => Operation::Backup,
+            ReadPurpose::Load => Operation::Load,
+        }
+    }
 }
 
 /// The answer to a call.
@@ -139,4 +182,16 @@ pub enum FailureKind {
     Unknown,
     /// The node is not ready for this now; nothing was done, and asking again soon is right.
     NotReady,
+    /// Those in whose name it was asked may not have it done; nothing was done.
+    Unauthorized,
 }
+
+impl Failure {
+    /// As the text of every node and version has it.
+    pub fn unauthorized() -> Failure {
+        Failure { kind: FailureKind::Unauthorized, text: UNAUTHORIZED.to_owned() }
+    }
+}
+
+/// The whole text of a refusal for want of a permission.
+pub const UNAUTHORIZED: &str = "unauthorized";

@@ -7,7 +7,8 @@
 //! value; a log id is term (u64), index (u64).
 //!
 //! ```text
-//! call      = version u8 = 2, kind u8, body
+//! call      = version u8 = 3, callers, kind u8, body
+//! callers   = count u8 (at most 16), so many (name, password)
 //! body      = Meta 1:       nothing
 //!             Join 2:       id, address, voter u8, incarnation u64, optional log id
 //!             Notify 3:     id, address, incarnation u64, count u32, so many clusters u128
@@ -16,11 +17,11 @@
 //!             Remove 6:     id
 //!             StepDown 7:   optional target, wait u8
 //!             Write 8:      payload bytes
-//!             ReadIndex 9:  level u8 (1 weak, 2 linearizable, 3 strong)
+//!             ReadIndex 9:  level u8 (1 weak, 2 linearizable, 3 strong), purpose u8 (1 query, 2 request, 3 backup, 4 load)
 //!             Hash 10:      index u64
 //!             SendCopy 11:  id
 //!             Verify 12:    nothing
-//! answer    = version u8 = 2, kind u8, body
+//! answer    = version u8 = 3, kind u8, body
 //! body      = Done 1:       nothing
 //!             Meta 2:       id, api_url, version, commit_index u64, is_leader u8, optional cluster u128
 //!             Joined 3:     cluster u128
@@ -28,16 +29,21 @@
 //!             Readable 5:   index u64, optional index u64
 //!             Hash 6:       optional 32 bytes
 //!             NotLeader 7:  optional (id, address)
-//!             Failed 8:     kind u8 (1 refused, 2 unknown, 3 not ready), text
+//!             Failed 8:     kind u8 (1 refused, 2 unknown, 3 not ready, 4 unauthorized), text
 //!             Verified 9:   text bytes
+//! fetch     = version u8 = 3, callers, what is wanted
 //! ```
 
-use super::call::{Answer, Call, Candidate, Failure, FailureKind, JoinRequest, LeaderHint, Meta, ReadLevel, WriteCall};
+use super::call::{
+    Answer, Call, CallAs, Candidate, Failure, FailureKind, JoinRequest, LeaderHint, Meta, ReadLevel, ReadPurpose,
+    WriteCall,
+};
+use crate::auth::{Callers, Credentials};
 use raft::config::NODE_ID_BYTES_MAX;
 use raft::{ClusterId, Incarnation, Index, LogId, Membership, NodeId, Term};
 use std::fmt;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Longest text of a call or answer, in bytes. Longer ones are not sent; a failure's text is cut.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 
@@ -54,7 +60,12 @@ impl fmt::Display for CodecError {
 impl std::error::Error for CodecError {}
 
 /// About how many bytes an encoded call takes, at most a few hundred bytes more than its texts and payloads.
-pub fn call_bytes(call: &Call) -> usize {
+pub fn call_bytes(call: &CallAs) -> usize {
+    let callers: usize = call.callers.as_slice().iter().map(|caller| 8 + caller.heap_bytes()).sum();
+    callers + body_bytes(&call.call)
+}
+
+fn body_bytes(call: &Call) -> usize {
     match call {
         Call::Write(write) => 16 + write.payload.len(),
         Call::Join(JoinRequest { id, address, .. }) | Call::Notify(Candidate { id, address, .. }) => {
@@ -79,8 +90,10 @@ pub fn answer_bytes(answer: &Answer) -> usize {
 ///
 /// # Errors
 /// A text is too long; what was appended is then of no use.
-pub fn encode_call(call: &Call, out: &mut Vec<u8>) -> Result<(), CodecError> {
+pub fn encode_call(call: &CallAs, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let CallAs { call, callers } = call;
     out.push(VERSION);
+    put_callers(out, callers)?;
     match call {
         Call::Meta => out.push(1),
         Call::Join(JoinRequest { id, address, voter, incarnation, log }) => {
@@ -127,12 +140,18 @@ pub fn encode_call(call: &Call, out: &mut Vec<u8>) -> Result<(), CodecError> {
             out.push(8);
             put_bytes(out, payload);
         }
-        Call::ReadIndex { level } => {
+        Call::ReadIndex { level, purpose } => {
             out.push(9);
             out.push(match level {
                 ReadLevel::Weak => 1,
                 ReadLevel::Linearizable => 2,
                 ReadLevel::Strong => 3,
+            });
+            out.push(match purpose {
+                ReadPurpose::Query => 1,
+                ReadPurpose::Request => 2,
+                ReadPurpose::Backup => 3,
+                ReadPurpose::Load => 4,
             });
         }
         Call::Hash { index } => {
@@ -209,11 +228,33 @@ pub fn encode_answer(answer: &Answer, out: &mut Vec<u8>) -> Result<(), CodecErro
                 FailureKind::Refused => 1,
                 FailureKind::Unknown => 2,
                 FailureKind::NotReady => 3,
+                FailureKind::Unauthorized => 4,
             });
             put_text(out, cut(text, TEXT_BYTES_MAX))?;
         }
     }
     Ok(())
+}
+
+/// The bytes that ask for something large, `wanted`, in the name of `callers`.
+///
+/// # Errors
+/// A name or a password is too long.
+pub fn encode_fetch(callers: &Callers, wanted: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mut out = vec![VERSION];
+    put_callers(&mut out, callers)?;
+    out.extend_from_slice(wanted);
+    Ok(out)
+}
+
+/// Reads what [`encode_fetch`] made.
+///
+/// # Errors
+/// The bytes do not begin so.
+pub fn decode_fetch(bytes: &[u8]) -> Result<(Callers, &[u8]), CodecError> {
+    let mut rest = Reader(bytes);
+    rest.version()?;
+    Ok((rest.callers()?, rest.0))
 }
 
 /// The beginning of `text`, at most `bytes_max` bytes of whole characters.
@@ -252,6 +293,16 @@ fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), CodecError> {
     Ok(())
 }
 
+fn put_callers(out: &mut Vec<u8>, callers: &Callers) -> Result<(), CodecError> {
+    let callers = callers.as_slice();
+    out.push(u8::try_from(callers.len()).map_err(|_| CodecError("too many callers"))?);
+    for caller in callers {
+        put_text(out, caller.username())?;
+        put_text(out, caller.password())?;
+    }
+    Ok(())
+}
+
 fn put_option<T>(
     out: &mut Vec<u8>,
     value: Option<&T>,
@@ -265,9 +316,10 @@ fn put_option<T>(
 ///
 /// # Errors
 /// The bytes are not exactly one call of this version.
-pub fn decode_call(bytes: &[u8]) -> Result<Call, CodecError> {
+pub fn decode_call(bytes: &[u8]) -> Result<CallAs, CodecError> {
     let mut rest = Reader(bytes);
     rest.version()?;
+    let callers = rest.callers()?;
     let call = match rest.u8()? {
         1 => Call::Meta,
         2 => Call::Join(JoinRequest {
@@ -295,6 +347,13 @@ pub fn decode_call(bytes: &[u8]) -> Result<Call, CodecError> {
                 3 => ReadLevel::Strong,
                 _ => return Err(CodecError("unknown level")),
             },
+            purpose: match rest.u8()? {
+                1 => ReadPurpose::Query,
+                2 => ReadPurpose::Request,
+                3 => ReadPurpose::Backup,
+                4 => ReadPurpose::Load,
+                _ => return Err(CodecError("unknown purpose")),
+            },
         },
         10 => Call::Hash { index: Index(rest.u64()?) },
         11 => Call::SendCopy { id: rest.string()? },
@@ -302,7 +361,7 @@ pub fn decode_call(bytes: &[u8]) -> Result<Call, CodecError> {
         _ => return Err(CodecError("unknown kind of call")),
     };
     rest.end()?;
-    Ok(call)
+    Ok(CallAs { call, callers })
 }
 
 /// Reads one whole answer.
@@ -337,6 +396,7 @@ pub fn decode_answer(bytes: &[u8]) -> Result<Answer, CodecError> {
                 1 => FailureKind::Refused,
                 2 => FailureKind::Unknown,
                 3 => FailureKind::NotReady,
+                4 => FailureKind::Unauthorized,
                 _ => return Err(CodecError("unknown kind of failure")),
             },
             text: rest.string()?,
@@ -374,6 +434,20 @@ impl<'a> Reader<'a> {
 
     fn log_id(&mut self) -> Result<LogId, CodecError> {
         Ok(LogId { term: Term(self.u64()?), index: Index(self.u64()?) })
+    }
+
+    /// All of them different, as the sender has them.
+    fn callers(&mut self) -> Result<Callers, CodecError> {
+        let count = usize::from(self.u8()?);
+        let mut callers = Callers::default();
+        for known in 0..count {
+            let (username, password) = (self.string()?, self.string()?);
+            let caller = Credentials::new(username, password).ok_or(CodecError("a name or password is too long"))?;
+            if !callers.add(&caller, Callers::MAX) || callers.as_slice().len() == known {
+                return Err(CodecError("too many callers, or one twice"));
+            }
+        }
+        Ok(callers)
     }
 
     /// No more than the bytes at hand can hold.

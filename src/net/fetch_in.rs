@@ -13,6 +13,7 @@
 //! The frames are those of a snapshot, with the roles turned round. At most `FETCH_WINDOW_BYTES` are unacknowledged, and the
 //! asker acknowledges what it has passed on: so the pace is that of the last reader, and nobody keeps more than that much.
 
+use super::codec::decode_fetch;
 use super::frame::{FrameReader, Kind};
 use super::limits::{FETCH_ACK_WAIT_MAX, FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES, HANDSHAKE_MAX, WRITE_STALL_MAX};
 use super::service::{Feed, Service};
@@ -45,7 +46,8 @@ pub fn serve(
     let request = transfer::opening("fetch", cluster, stream, reader, HANDSHAKE_MAX)?;
     let chunk = Vec::with_capacity(FETCH_CHUNK_BYTES);
     let mut feeder = Feeder { cluster, stream, reader, chunk, sent_bytes: 0, acknowledged_bytes: 0 };
-    let given = service.fetch(from, &request, &mut feeder).and_then(|()| {
+    let asked = decode_fetch(&request).map_err(|error| format!("the request is not understood: {error}"));
+    let given = asked.and_then(|(callers, wanted)| service.fetch(from, &callers, wanted, &mut feeder)).and_then(|()| {
         let ended = feeder.flush().and_then(|()| feeder.frame(Kind::SnapshotEnd, &[]));
         ended.map_err(|error| error.to_string())
     });

@@ -4,6 +4,7 @@
 //! The reading thread never waits for the passing one: what may be on its way fits the channel between them, so a slow reader
 //! at the end does not look like a dead node to the giver's kernel.
 
+use super::call::UNAUTHORIZED;
 use super::frame::{FrameReader, Kind};
 use super::handshake::{Lane, refusal};
 use super::limits::{FETCH_CHUNK_BYTES, FETCH_PIECES_MAX, FETCH_PREPARE_MAX, FETCH_SILENCE_MAX, WRITE_STALL_MAX};
@@ -81,6 +82,9 @@ fn read(stream: &Arc<Stream>, mut reader: FrameReader, pieces_tx: &Sender<Piece>
                 Kind::SnapshotResume => Piece::Begun,
                 Kind::SnapshotChunk => Piece::Chunk(frame.payload.to_vec()),
                 Kind::SnapshotEnd => Piece::End,
+                Kind::SnapshotFailed if frame.payload == UNAUTHORIZED.as_bytes() => {
+                    Piece::Broken(NetError::Unauthorized)
+                }
                 Kind::SnapshotFailed => Piece::Broken(NetError::Failed(refusal(frame.payload))),
                 _ => Piece::Broken(out_of_turn()),
             },

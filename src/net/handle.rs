@@ -1,6 +1,7 @@
 //! The transport as the rest of the node holds it: started, told who this node is and who its peers are, stopped.
 
-use super::call::{Answer, Call};
+use super::call::{Answer, CallAs};
+use super::codec::encode_fetch;
 use super::fetch_out::{self, Fetched};
 use super::incoming::Acceptor;
 use super::limits::STOP_MAX;
@@ -9,6 +10,7 @@ use super::peer::Peer;
 use super::service::{CallError, Identity, NetError, NetOptions, PeerLink, Service};
 use super::shared::Shared;
 use super::snapshot_out::{self, SnapshotSender};
+use crate::auth::Callers;
 use raft::{Envelope, NodeId};
 use std::collections::HashMap;
 use std::io::{self, PipeWriter};
@@ -132,15 +134,15 @@ impl NetHandle {
 
     /// Calls the node at `address` (host:port). `done` runs exactly once, on any thread (also at once on this one), at the
     /// latest when `timeout` is over; it must not block.
-    pub fn call(&self, address: &str, call: Call, timeout: Duration, done: Continuation) {
-        links::call(&self.shared, address, call, timeout, done);
+    pub fn call(&self, address: &str, call: impl Into<CallAs>, timeout: Duration, done: Continuation) {
+        links::call(&self.shared, address, call.into(), timeout, done);
     }
 
     /// As `call`, and waits for the outcome.
     ///
     /// # Errors
     /// There is no answer.
-    pub fn call_wait(&self, address: &str, call: Call, timeout: Duration) -> Result<Answer, CallError> {
+    pub fn call_wait(&self, address: &str, call: impl Into<CallAs>, timeout: Duration) -> Result<Answer, CallError> {
         let (outcome_tx, outcome_rx) = crossbeam_channel::bounded(1);
         let done = move |outcome| drop(outcome_tx.send(outcome));
         self.call(address, call, timeout, Box::new(done));
@@ -155,12 +157,19 @@ impl NetHandle {
         snapshot_out::open(&self.shared, peer_id, address, header)
     }
 
-    /// Asks the node at `address` for something large, and waits until it begins to come.
+    /// Asks the node at `address` for something large, `wanted`, in the name of `callers`, and waits until it begins to come.
     ///
     /// # Errors
     /// It cannot be reached, or gives none.
-    pub fn fetch(&self, address: &str, request: &[u8], timeout: Duration) -> Result<Fetched, NetError> {
-        fetch_out::open(&self.shared, address, request, timeout)
+    pub fn fetch(
+        &self,
+        address: &str,
+        callers: &Callers,
+        wanted: &[u8],
+        timeout: Duration,
+    ) -> Result<Fetched, NetError> {
+        let request = encode_fetch(callers, wanted).map_err(|error| NetError::Failed(error.to_string()))?;
+        fetch_out::open(&self.shared, address, &request, timeout)
     }
 
     /// The connections that this node keeps to others.

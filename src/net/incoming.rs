@@ -417,10 +417,10 @@ impl Connection {
                     continue;
                 }
             };
-            match refuse(&call, frame.cluster, shared.cluster()) {
+            match refuse(&call.call, frame.cluster, shared.cluster()) {
                 Some(failure) => reply.send(Answer::Failed(failure)),
                 None => {
-                    count(&call);
+                    count(&call.call);
                     self.service.call(Some(from.clone()), call, reply);
                 }
             }

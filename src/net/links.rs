@@ -2,7 +2,7 @@
 //!
 //! A call is over exactly once: its continuation is owned by one place at a time, and whoever takes it out runs it.
 
-use super::call::{Answer, Call};
+use super::call::{Answer, CallAs};
 use super::codec::{call_bytes, encode_call};
 use super::frame;
 use super::limits::{CALL_FRAME_BYTES_MAX, CALL_TIMEOUT_MAX, LARGE_CALL_BYTES, LINKS_MAX};
@@ -70,7 +70,7 @@ impl State {
 }
 
 /// Calls the node at `address`; `continuation` runs exactly once, by the deadline.
-pub fn call(shared: &Arc<Shared>, address: &str, call: Call, timeout: Duration, continuation: Continuation) {
+pub fn call(shared: &Arc<Shared>, address: &str, call: CallAs, timeout: Duration, continuation: Continuation) {
     let mut done = Done::new(continuation);
     let deadline = Instant::now() + timeout.min(CALL_TIMEOUT_MAX);
     let mut bytes = Vec::with_capacity(frame::HEADER_BYTES + call_bytes(&call));

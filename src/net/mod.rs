@@ -51,7 +51,7 @@ mod spool;
 mod stream;
 mod transfer;
 
-pub use call::{Answer, Call};
+pub use call::{Answer, Call, CallAs};
 pub use fetch_out::Fetched;
 pub use handle::{Net, NetHandle};
 pub use links::Continuation;

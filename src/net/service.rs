@@ -1,7 +1,8 @@
 //! The door between the transport and the rest of the node: what it is told, what it calls, what it gives back.
 
 use super::answers::AnswerQueue;
-use super::call::{Answer, Call, Failure, FailureKind};
+use super::call::{Answer, CallAs, Failure, FailureKind, UNAUTHORIZED};
+use crate::auth::Callers;
 use raft::{ClusterId, Envelope, Incarnation, NodeId};
 use std::fmt;
 use std::io;
@@ -41,7 +42,7 @@ pub trait Service: Send + Sync + 'static {
 
     /// A call from the node `from`. The reply may be sent later, by any thread. Must not block long: other calls of the same
     /// node wait behind.
-    fn call(&self, from: Option<NodeId>, call: Call, reply: Reply);
+    fn call(&self, from: Option<NodeId>, call: CallAs, reply: Reply);
 
     /// A snapshot that begins with `header`. Runs on the connection's own thread until the snapshot is installed.
     ///
@@ -49,12 +50,12 @@ pub trait Service: Send + Sync + 'static {
     /// Why it was not installed: goes to the sender.
     fn snapshot(&self, from: NodeId, header: Vec<u8>, source: &mut dyn SnapshotSource) -> Result<Vec<u8>, String>;
 
-    /// Gives the node `from` what `request` asks for. Runs on the connection's own thread until all is sent.
+    /// Gives the node `from` what it `wanted` in the name of `callers`. Runs on the connection's own thread until all is sent.
     ///
     /// # Errors
     /// Why there is none, or no more: goes to the asker.
-    fn fetch(&self, from: NodeId, request: &[u8], feed: &mut dyn Feed) -> Result<(), String> {
-        let _ = (from, request, feed);
+    fn fetch(&self, from: NodeId, callers: &Callers, wanted: &[u8], feed: &mut dyn Feed) -> Result<(), String> {
+        let _ = (from, callers, wanted, feed);
         Err("this node gives nothing".to_owned())
     }
 }
@@ -161,7 +162,7 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// Why a snapshot was not sent.
+/// Why a snapshot was not sent, or nothing was fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetError {
     /// The other node does not want this connection; says why.
@@ -170,8 +171,10 @@ pub enum NetError {
     Lost(String),
     /// The other end has fallen silent.
     Silent,
-    /// The receiver says that it failed.
+    /// The other end says that it failed.
     Failed(String),
+    /// Those in whose name something was to be fetched may not have it.
+    Unauthorized,
 }
 
 impl fmt::Display for NetError {
@@ -181,6 +184,7 @@ impl fmt::Display for NetError {
             NetError::Lost(text) => write!(f, "connection lost: {text}"),
             NetError::Silent => f.write_str("the other node has fallen silent"),
             NetError::Failed(text) => write!(f, "the other node failed: {text}"),
+            NetError::Unauthorized => f.write_str(UNAUTHORIZED),
         }
     }
 }

@@ -2,9 +2,13 @@
 //!
 //! The queue thread gathers, has one batch under way at a time, retries what may succeed later, and wakes those who
 //! wait. It never blocks on the log: the answer comes back through its own channel.
+//!
+//! Where another node leads, it is asked in the name of all whose writes are in the batch. Should it not let all of them write, then
+//! each gets a batch of their own, so that one caller's refusal costs nobody else's writes.
 
 mod thread;
 
+use crate::auth::Credentials;
 use crate::command::{Parameter, Statement, Value};
 use crate::coordinator::{Coordinator, Error};
 use crate::limits::{Room, RoomTaken};
@@ -38,13 +42,15 @@ pub struct QueueOptions {
     pub transaction: bool,
 }
 
-/// Bytes of SQL and values that all queued requests may have together. A single larger request is taken when the queue
+/// Bytes of SQL, values and credentials that all queued requests may have together. A single larger request is taken when the queue
 /// is otherwise empty.
 const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A request in the queue.
 struct Queued {
     sequence: u64,
+    /// Whom the leader must permit it, should another node lead.
+    caller: Credentials,
     statements: Vec<Statement>,
     waiter: Option<Waiter>,
     /// Given back when the request is written, or dropped.
@@ -92,9 +98,17 @@ impl QueueHandle {
     }
 
     /// Queues one request. Blocks while the queue is full, for `timeout` at most. `done`: see `Coordinator::enqueue`.
-    pub fn push(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
+    pub fn push(
+        &self,
+        caller: Credentials,
+        statements: Vec<Statement>,
+        wait: bool,
+        timeout: Duration,
+        done: QueueDone,
+    ) {
         let deadline = Instant::now() + timeout;
-        let Some(room) = self.room.take(bytes_of(&statements), QUEUED_BYTES_MAX, deadline) else {
+        let bytes = caller.heap_bytes() + bytes_of(&statements);
+        let Some(room) = self.room.take(bytes, QUEUED_BYTES_MAX, deadline) else {
             return done(Err(Error::QueueWaitTimeout));
         };
         let Some(mut last) = self.sequence.try_lock_until(deadline) else {
@@ -106,9 +120,8 @@ impl QueueHandle {
             true => (Some(Waiter { done, deadline }), None),
             false => (None, Some(done)),
         };
-        let sent = self
-            .queue_tx
-            .send_deadline(QueueInput::Push(Queued { sequence, statements, waiter, _room: room }), deadline);
+        let queued = Queued { sequence, caller, statements, waiter, _room: room };
+        let sent = self.queue_tx.send_deadline(QueueInput::Push(queued), deadline);
         if sent.is_ok() {
             *last = sequence;
         }

@@ -1,6 +1,7 @@
 //! The queue thread: see the module above.
 
 use super::{QueueOptions, Queued, Waiter};
+use crate::auth::Callers;
 use crate::command::Request;
 use crate::coordinator::{Coordinator, Error, ReadOptions, Written};
 use crate::vars;
@@ -45,6 +46,10 @@ pub struct QueueThread {
     answer_tx: Sender<Result<Written, Error>>,
     answer_rx: Receiver<Result<Written, Error>>,
     batch: Vec<Queued>,
+    /// So many of the batch's first requests are under way.
+    under_way: usize,
+    /// Different callers that may be under way together. One, when the leader has refused some of this batch.
+    callers_max: usize,
     stage: Stage,
     hurried: bool,
     stop_by: Option<Instant>,
@@ -66,6 +71,8 @@ impl QueueThread {
             answer_tx,
             answer_rx,
             batch: Vec::new(),
+            under_way: 0,
+            callers_max: Callers::MAX,
             stage: Stage::Gather { deadline: None },
             hurried: false,
             stop_by: None,
@@ -151,7 +158,9 @@ impl QueueThread {
         }
         vars::queue::NUM_FLUSH.add(1);
         self.stage = Stage::Written;
-        let statements: Vec<_> = self.batch.iter().flat_map(|q| q.statements.iter().cloned()).collect();
+        let (under_way, callers) = callers_of(&self.batch, self.callers_max);
+        self.under_way = under_way;
+        let statements: Vec<_> = self.batch[..under_way].iter().flat_map(|q| q.statements.iter().cloned()).collect();
         if statements.is_empty() {
             // Only barriers: everything before them is written already.
             return self.finish();
@@ -163,14 +172,14 @@ impl QueueThread {
             // There is one batch under way and room for its answer: this never blocks.
             let _ = answer_tx.send(answer);
         });
-        let options = ReadOptions { timeout: WRITE_TIME_MAX, once: true, ..ReadOptions::default() };
+        let options = ReadOptions { timeout: WRITE_TIME_MAX, once: true, callers, ..ReadOptions::default() };
         self.coordinator.execute(request, &options, done);
     }
 
     fn settle(&mut self, answer: Result<Written, Error>) {
         match answer {
             Ok(_) => {
-                vars::http::QUEUED_EXECUTIONS_OK.add(self.batch.len() as u64);
+                vars::http::QUEUED_EXECUTIONS_OK.add(self.under_way as u64);
                 self.finish();
             }
             Err(error) if may_pass(&error) => {
@@ -178,21 +187,41 @@ impl QueueThread {
                 log::warn!(target: "http", "queued writes: {error}, trying again in {RETRY_INTERVAL:?}");
                 self.stage = Stage::Retry { at: Instant::now() + RETRY_INTERVAL };
             }
+            Err(Error::Unauthorized(_)) if self.has_several_callers() => {
+                self.callers_max = 1;
+                self.stage = Stage::Retry { at: Instant::now() };
+            }
             Err(error) => self.drop_batch(&error),
         }
     }
 
+    fn has_several_callers(&self) -> bool {
+        self.batch[..self.under_way].iter().any(|queued| queued.caller != self.batch[0].caller)
+    }
+
     fn finish(&mut self) {
-        vars::queue::OBJECTS_TX.add(self.batch.len() as u64);
-        if let Some(last) = self.batch.last() {
+        vars::queue::OBJECTS_TX.add(self.under_way as u64);
+        if let Some(last) = self.batch[..self.under_way].last() {
             self.written.store(last.sequence, Ordering::Release);
         }
-        for queued in self.batch.drain(..) {
+        for queued in self.batch.drain(..self.under_way) {
             if let Some(waiter) = queued.waiter {
                 (waiter.done)(Ok(queued.sequence));
             }
         }
-        self.stage = Stage::Gather { deadline: None };
+        self.go_on();
+    }
+
+    /// With the rest of the batch, which has waited long enough, or with the next one.
+    fn go_on(&mut self) {
+        self.under_way = 0;
+        self.stage = match self.batch.is_empty() {
+            true => {
+                self.callers_max = Callers::MAX;
+                Stage::Gather { deadline: None }
+            }
+            false => Stage::Retry { at: Instant::now() },
+        };
     }
 
     /// A batch that can never be written (its COMMIT fails), or of which nobody knows whether it was, must not hold up
@@ -200,12 +229,12 @@ impl QueueThread {
     fn drop_batch(&mut self, error: &Error) {
         vars::http::QUEUED_EXECUTIONS_FAILED.add(1);
         log::error!(target: "http", "queued writes dropped, they cannot be written: {error}");
-        for queued in self.batch.drain(..) {
+        for queued in self.batch.drain(..self.under_way) {
             if let Some(waiter) = queued.waiter {
                 (waiter.done)(Err(error.clone()));
             }
         }
-        self.stage = Stage::Gather { deadline: None };
+        self.go_on();
     }
 
     /// Whoever waited too long is told so; the statements stay queued.
@@ -223,9 +252,21 @@ impl QueueThread {
         if !self.batch.is_empty() {
             let error = Error::QueueClosed;
             log::error!(target: "http", "{} queued requests could not be written before the stop", self.batch.len());
+            self.under_way = self.batch.len();
             self.drop_batch(&error);
         }
     }
+}
+
+/// How many of a batch's first requests go together, and in whose name: at most `max` different callers.
+fn callers_of(batch: &[Queued], max: usize) -> (usize, Callers) {
+    let mut callers = Callers::default();
+    for (before, queued) in batch.iter().enumerate() {
+        if !callers.add(&queued.caller, max) {
+            return (before, callers);
+        }
+    }
+    (batch.len(), callers)
 }
 
 /// Whether trying again can help.
@@ -247,5 +288,40 @@ fn count_failure(error: &Error) {
         Error::NotLeader => vars::http::QUEUED_EXECUTIONS_NOT_LEADER.add(1),
         Error::LeadershipLost => vars::http::QUEUED_EXECUTIONS_LEADERSHIP_LOST.add(1),
         _ => vars::http::QUEUED_EXECUTIONS_UNKNOWN_ERROR.add(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Credentials;
+    use crate::limits::Room;
+
+    fn batch(callers: impl IntoIterator<Item = String>) -> Vec<Queued> {
+        let room = Arc::new(Room::default());
+        let queued = |(n, name): (usize, String)| Queued {
+            sequence: n as u64,
+            caller: Credentials::new(name, "p".to_owned()).expect("short"),
+            statements: Vec::new(),
+            waiter: None,
+            _room: room.take(1, 1000, Instant::now()).expect("there is room"),
+        };
+        callers.into_iter().enumerate().map(queued).collect()
+    }
+
+    #[test]
+    fn so_many_go_together_as_one_call_has_room_for_their_callers() {
+        let few = batch(["a", "b", "a", "", "b"].map(str::to_owned));
+        let (count, callers) = callers_of(&few, Callers::MAX);
+        let names: Vec<&str> = callers.as_slice().iter().map(Credentials::username).collect();
+        assert_eq!((count, names), (5, vec!["a", "b", ""]));
+        for (from, alone) in [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)] {
+            assert_eq!(callers_of(&few[from..], 1).0, alone);
+        }
+        assert_eq!(callers_of(&batch(["a", "a", "b"].map(str::to_owned)), 1).0, 2);
+        let many = batch((0..Callers::MAX + 5).map(|n| n.to_string()));
+        assert_eq!(callers_of(&many, Callers::MAX).0, Callers::MAX);
+        assert_eq!(callers_of(&many[Callers::MAX..], Callers::MAX).0, 5);
+        assert_eq!(callers_of(&[], 1).0, 0);
     }
 }

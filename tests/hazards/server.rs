@@ -1,7 +1,7 @@
 //! The server under test: the engine with a handler that answers at once, later, slowly, hugely or not at all.
 
 use ferrolite::http::engine::{
-    Body, Deadlines, Engine, EngineConfig, Handler, Headers, Request, Responder, Response, ResponseBody,
+    Body, Deadlines, Engine, EngineConfig, Handler, HeadView, Request, Responder, Response, ResponseBody,
 };
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -163,8 +163,8 @@ impl Handler for Routes {
         }
     }
 
-    fn refuse_early(&self, _method: &str, path: &str, _headers: &Headers) -> Option<Response> {
-        let refused = path == "/refused";
+    fn refuse_early(&self, head: &HeadView<'_>) -> Option<Response> {
+        let refused = head.path == "/refused";
         refused.then(|| Response { status: 401, headers: Vec::new(), body: ResponseBody::Empty })
     }
 }

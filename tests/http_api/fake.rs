@@ -1,5 +1,6 @@
 //! A node that is not there: it answers by what the SQL says, and notes what it was asked.
 
+use ferrolite::auth::{AccessControl, Credentials, Operation};
 use ferrolite::command::{Column, Request, ResultSink, Statement, StatementResult, ValueRef};
 use ferrolite::config::{Config, Launch};
 use ferrolite::coordinator::peers::{LeaderDone, NodeDone, NodeReport, NodesDone};
@@ -54,13 +55,18 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts with flags of the command line.
+    /// Starts with flags of the command line; everybody may do everything.
     pub fn start(flags: &[&str]) -> Node {
+        Node::start_for(AccessControl::off(), flags)
+    }
+
+    /// The same for those whom `access` permits it.
+    pub fn start_for(access: AccessControl, flags: &[&str]) -> Node {
         let words: Vec<&str> = flags.iter().copied().chain(["/data"]).collect();
         let config = Arc::new(Config::from_words(&words).expect("valid flags"));
         let launch = Launch::new("ferrolite", &["ferrolite".to_owned(), "serve".to_owned()], "3");
         let backend = Arc::new(Fake::new(&config));
-        Node { front: Front::new(backend.clone(), config, launch), backend }
+        Node { front: Front::new(backend.clone(), config, launch, Arc::new(access)), backend }
     }
 
     pub fn call(&self, method: &str, target: &str, body: &str) -> Answer {
@@ -101,6 +107,8 @@ pub struct Fake {
     node_id: String,
     calls: Mutex<Vec<&'static str>>,
     last: Mutex<(Request, ReadOptions)>,
+    /// Who asked last, where that is not part of the options.
+    last_caller: Mutex<Credentials>,
     holds: AtomicBool,
     held: Mutex<Vec<Held>>,
     has_leader: AtomicBool,
@@ -117,6 +125,7 @@ impl Fake {
             node_id: config.node_id.clone(),
             calls: Mutex::default(),
             last: Mutex::default(),
+            last_caller: Mutex::default(),
             holds: AtomicBool::new(false),
             held: Mutex::default(),
             has_leader: AtomicBool::new(true),
@@ -156,6 +165,10 @@ impl Fake {
         self.last.lock().expect("no test panicked").1.clone()
     }
 
+    pub fn last_caller(&self) -> Credentials {
+        self.last_caller.lock().expect("no test panicked").clone()
+    }
+
     pub fn hold_writes(&self) {
         self.holds.store(true, Ordering::SeqCst);
     }
@@ -190,6 +203,7 @@ impl Fake {
         match request.statements.first()?.sql.strip_prefix("error")?.trim() {
             "stale" => Some(Error::StaleRead),
             "leader" => Some(Error::LeaderNotFound),
+            "unauthorized" => Some(Error::Unauthorized(Operation::Execute)),
             "redirect" => Some(Error::Redirect { leader_url: "https://other:4001".to_owned() }),
             other => panic!("no such error: {other}"),
         }
@@ -267,7 +281,9 @@ impl Backend for Fake {
         Ok(())
     }
 
-    fn enqueue(&self, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
+    fn enqueue(&self, caller: Credentials, statements: Vec<Statement>, wait: bool, timeout: Duration, done: QueueDone) {
+        self.note("enqueue", None, None);
+        *self.last_caller.lock().expect("no test panicked") = caller;
         let fails = statements.iter().any(|statement| statement.sql == "error");
         if fails && wait && timeout < Duration::from_secs(1) {
             return done(Err(Error::QueueWaitTimeout));
@@ -275,7 +291,9 @@ impl Backend for Fake {
         done(Ok(1001));
     }
 
-    fn verify(&self, _timeout: Duration, done: VerifyDone) {
+    fn verify(&self, caller: Credentials, _timeout: Duration, done: VerifyDone) {
+        self.note("verify", None, None);
+        *self.last_caller.lock().expect("no test panicked") = caller;
         done(self.leader().map(|_| "{\"equal\":true}".to_owned()).ok_or(Error::LeaderNotFound));
     }
 
@@ -360,7 +378,10 @@ impl Backend for Fake {
     }
 
     fn step_down(&self, target: Option<&str>, wait: bool, options: &AdminOptions, done: AdminDone) {
+        self.note("step_down", None, None);
+        *self.last_caller.lock().expect("no test panicked") = options.caller.clone();
         done(match target {
+            Some("refusing") => Err(Error::Unauthorized(Operation::StepDown)),
             Some(id) if id == self.node_id => Err(Error::AlreadyLeader),
             Some("elsewhere") if options.redirect => {
                 Err(Error::Redirect { leader_url: "http://other:4001".to_owned() })
@@ -373,7 +394,10 @@ impl Backend for Fake {
     }
 
     fn remove_node(&self, id: &str, options: &AdminOptions, done: AdminDone) {
+        self.note("remove_node", None, None);
+        *self.last_caller.lock().expect("no test panicked") = options.caller.clone();
         done(match id {
+            "refusing" => Err(Error::Unauthorized(Operation::RemoveNode)),
             "elsewhere" if options.redirect => Err(Error::Redirect { leader_url: "http://other:4001".to_owned() }),
             "elsewhere" => Ok(Some("other:4002".to_owned())),
             "last" => Err(Error::Request("need at least one voter in configuration: {[]}".to_owned())),
@@ -392,6 +416,7 @@ impl Backend for Fake {
 
     fn backup(&self, request: BackupRequest, done: BackupDone) {
         self.note("backup", None, None);
+        *self.last_caller.lock().expect("no test panicked") = request.caller.clone();
         if !self.is_open.load(Ordering::SeqCst) {
             return done(Err(Error::StoreNotOpen));
         }

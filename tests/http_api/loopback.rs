@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-struct Client {
+pub struct Client {
     reader: BufReader<TcpStream>,
 }
 
 impl Client {
-    fn connect(engine: &Engine) -> Client {
+    pub fn connect(engine: &Engine) -> Client {
         let stream = TcpStream::connect(engine.addresses()[0]).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a valid timeout");
         Client { reader: BufReader::new(stream) }
@@ -40,13 +40,13 @@ impl Client {
         (head, String::from_utf8(body).expect("UTF-8"))
     }
 
-    fn call(&mut self, request: &str) -> (String, String) {
+    pub fn call(&mut self, request: &str) -> (String, String) {
         self.send(request);
         self.answer(!request.starts_with("HEAD"))
     }
 }
 
-fn start(node: Node) -> (Engine, Arc<crate::fake::Fake>) {
+pub fn start(node: Node) -> (Engine, Arc<crate::fake::Fake>) {
     let backend = node.backend.clone();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let engine = Engine::start(vec![listener], EngineConfig::default(), Arc::new(node.front)).expect("threads");

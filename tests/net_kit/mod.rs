@@ -3,7 +3,8 @@
 // Each test binary compiles this module anew and uses only the part of it that it needs.
 #![allow(dead_code)]
 
-use ferrolite::net::call::{Failure, FailureKind, Meta, ReadLevel, WriteCall};
+use ferrolite::auth::Callers;
+use ferrolite::net::call::{CallAs, Failure, FailureKind, Meta, ReadLevel, ReadPurpose, WriteCall};
 use ferrolite::net::{Answer, Call, Identity, Net, NetHandle, NetOptions, Reply, Service, SnapshotSource};
 use raft::{ClusterId, Entry, EntryKind, Envelope, Incarnation, Index, LogId, Message, NodeId, Term};
 use std::net::TcpListener;
@@ -24,6 +25,8 @@ pub struct Seen {
     pub heartbeat_count: AtomicU64,
     pub entry_bytes: AtomicU64,
     pub calls: AtomicU64,
+    /// In whose name the last call was made.
+    pub callers: Mutex<Callers>,
     /// Payloads of the writes that arrived.
     pub writes: Mutex<Vec<Vec<u8>>>,
     /// Do not keep messages, only count them.
@@ -57,7 +60,9 @@ impl Service for Seen {
         }
     }
 
-    fn call(&self, from: Option<NodeId>, call: Call, reply: Reply) {
+    fn call(&self, from: Option<NodeId>, call: CallAs, reply: Reply) {
+        let CallAs { call, callers } = call;
+        *self.callers.lock().expect("no panic") = callers;
         self.calls.fetch_add(1, Ordering::SeqCst);
         if let Call::Write(write) = &call
             && !self.count_only.load(Ordering::Relaxed)
@@ -191,7 +196,7 @@ pub fn write(payload: &[u8]) -> Call {
 }
 
 pub fn read_index() -> Call {
-    Call::ReadIndex { level: ReadLevel::Linearizable }
+    Call::ReadIndex { level: ReadLevel::Linearizable, purpose: ReadPurpose::Query }
 }
 
 /// Looks until it is so.

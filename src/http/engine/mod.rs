@@ -145,9 +145,19 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Asked before the body of a request is read, and before `100 Continue`: `Some` answers without reading it and closes
     /// the connection. Must not block.
-    fn refuse_early(&self, _method: &str, _path: &str, _headers: &Headers) -> Option<Response> {
+    fn refuse_early(&self, _head: &HeadView<'_>) -> Option<Response> {
         None
     }
+}
+
+/// What is known of a request before its body is read; the fields are those of [`Request`].
+pub struct HeadView<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub headers: &'a Headers,
+    /// `None`: the client does not say, it comes in chunks.
+    pub body_bytes: Option<u64>,
 }
 
 /// The right, and the duty, to answer one request. Dropped unused, it answers 500.

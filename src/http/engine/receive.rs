@@ -9,7 +9,7 @@ use super::head::{Framing, Head, Refusal};
 use super::responder::{Answer, handling};
 use super::slots::{NEVER, Phase, Slot, Token};
 use super::worker::{Input, Worker};
-use super::{Body, Request, Responder};
+use super::{Body, HeadView, Request, Responder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -53,7 +53,14 @@ impl Conn {
             Framing::Chunked => Decoder::Chunked(Chunked::new(worker.shared.config.body_bytes_max)),
         };
         let handler = Arc::clone(&worker.shared.handler);
-        let early = catch_unwind(AssertUnwindSafe(|| handler.refuse_early(&head.method, &head.path, &head.headers)));
+        let view = HeadView {
+            method: &head.method,
+            path: &head.path,
+            query: &head.query,
+            headers: &head.headers,
+            body_bytes: if let Framing::Length(length) = head.framing { Some(length) } else { None },
+        };
+        let early = catch_unwind(AssertUnwindSafe(|| handler.refuse_early(&view)));
         match early {
             Ok(None) => {}
             Ok(Some(response)) => return self.answer_and_close(worker, response),

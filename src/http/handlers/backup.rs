@@ -21,6 +21,7 @@ pub fn handle(call: Call, reply: Reply) {
         no_leader: call.params.has(Flag::NoLeader),
         redirect: call.params.has(Flag::Redirect),
         timeout: call.params.timeout,
+        caller: call.caller.clone(),
     };
     let backend = call.api.backend.clone();
     let done = Box::new(move |start: Result<crate::coordinator::BackupStart, _>| {

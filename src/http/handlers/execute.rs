@@ -48,8 +48,9 @@ fn queue(mut call: Call, reply: Reply) {
         vars::http::QUEUED_EXECUTIONS_WAIT.add(1);
     }
     let (statements, timeout) = (to_request(&call, statements).statements, call.params.timeout);
+    let caller = call.caller.clone();
     let done = Box::new(move |outcome| reply.send_with(move || queued(&call, outcome)));
-    backend.enqueue(statements, wait, timeout, done);
+    backend.enqueue(caller, statements, wait, timeout, done);
 }
 
 /// An empty list is a barrier for a client that waits, and a mistake of one that does not.

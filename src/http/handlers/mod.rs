@@ -25,7 +25,7 @@ use super::params::Flag;
 use super::reply;
 use super::statements::{self, BodyError};
 use crate::command::{Request, Statement};
-use crate::coordinator::{AdminOptions, ReadOptions};
+use crate::coordinator::{AdminOptions, ReadOptions, ReadPurpose};
 use crate::limits;
 
 /// Most bytes in the body of an endpoint that takes one small JSON object.
@@ -64,9 +64,14 @@ fn bad_body(error: BodyError) -> Response {
     reply::text_error(400, error)
 }
 
+/// How a read is to be served: the parameters, and who wants it for what.
+fn read_options(call: &Call, purpose: ReadPurpose) -> ReadOptions {
+    ReadOptions { callers: call.caller.clone().into(), purpose, ..call.params.read_options() }
+}
+
 /// How a write is to be served: the parameters, and the key under which it is done once however often it is sent.
 fn write_options(call: &Call) -> Result<ReadOptions, Response> {
-    let mut options = call.params.read_options();
+    let mut options = read_options(call, ReadPurpose::default());
     if let Some(key) = call.request.headers.get("idempotency-key") {
         if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
             let text = format_args!("Idempotency-Key must have between 1 and {IDEMPOTENCY_KEY_BYTES_MAX} bytes");
@@ -79,7 +84,11 @@ fn write_options(call: &Call) -> Result<ReadOptions, Response> {
 
 /// How a request that only the leader can serve is to get there.
 fn admin_options(call: &Call) -> AdminOptions {
-    AdminOptions { timeout: call.params.timeout, redirect: call.params.has(Flag::Redirect) }
+    AdminOptions {
+        timeout: call.params.timeout,
+        redirect: call.params.has(Flag::Redirect),
+        caller: call.caller.clone(),
+    }
 }
 
 /// What goes to the node. Empty statements leave no result, so they do not even go there.

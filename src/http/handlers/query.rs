@@ -1,7 +1,8 @@
 //! `GET` and `POST /db/query`: reads at a level of consistency, on a connection that cannot write.
 
-use super::{json_or_plain_statements, to_request};
+use super::{json_or_plain_statements, read_options, to_request};
 use crate::command::{Request, Statement};
+use crate::coordinator::ReadPurpose;
 use crate::http::front::Call;
 use crate::http::reply::Reply;
 use crate::http::results;
@@ -19,14 +20,14 @@ pub fn handle(mut call: Call, reply: Reply) {
     };
     vars::http::QUERY_STMTS_RX.add(statements.len() as u64);
     let request = to_request(&call, statements);
-    read(call, reply, request);
+    read(call, reply, request, ReadPurpose::Query);
 }
 
 /// Waits without a thread until the level's promise holds, then reads on a worker.
-pub(super) fn read(call: Call, reply: Reply, request: Request) {
-    let options = call.params.read_options();
+pub(super) fn read(call: Call, reply: Reply, request: Request, purpose: ReadPurpose) {
+    let options = read_options(&call, purpose);
     let backend = call.api.backend.clone();
-    let read_options = options.clone();
-    let done = Box::new(move |permit| reply.send_with(move || results::read(&call, permit, &request, &read_options)));
+    let later = options.clone();
+    let done = Box::new(move |permit| reply.send_with(move || results::read(&call, permit, &request, &later)));
     backend.permit_read(&options, done);
 }

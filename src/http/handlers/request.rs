@@ -1,7 +1,7 @@
 //! `POST /db/request`: reads and writes mixed. Reads alone go the way of a query, everything else through the log.
 
 use super::{json_statements, query, to_request};
-use crate::coordinator::Level;
+use crate::coordinator::{Level, ReadPurpose};
 use crate::http::front::Call;
 use crate::http::reply::Reply;
 use crate::http::{errors, results};
@@ -17,7 +17,7 @@ pub fn handle(mut call: Call, reply: Reply) {
     let backend = call.api.backend.clone();
     if call.params.level != Level::Strong {
         match backend.only_reads(&request) {
-            Ok(true) => return query::read(call, reply, request),
+            Ok(true) => return query::read(call, reply, request, ReadPurpose::Request),
             Ok(false) => {}
             Err(error) => return reply.send(errors::data_endpoint(&call, &error)),
         }

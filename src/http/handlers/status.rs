@@ -83,7 +83,7 @@ fn build() -> Value {
 fn http(api: &Api) -> Value {
     let (config, queue) = (&api.config, &api.config.queue);
     let mut http = json!({
-        "auth": "disabled",
+        "auth": if api.access.is_on() { "enabled" } else { "disabled" },
         "bind_addr": config.http.addr,
         "cluster": {
             "local_node_addr": config.raft.adv_addr,

@@ -1,7 +1,8 @@
 //! Endpoints whose feature is not in this build: they say so, instead of pretending that the path is unknown. What can be
 //! said before the feature matters (another node leads, there is no leader) is said as ever.
 
-use crate::coordinator::{Level, ReadOptions};
+use super::read_options;
+use crate::coordinator::{Level, ReadOptions, ReadPurpose};
 use crate::http::engine::Response;
 use crate::http::errors;
 use crate::http::front::Call;
@@ -24,7 +25,7 @@ fn at_the_leader(call: Call, reply: Reply, what: &'static str) {
     if call.params.has(Flag::NoLeader) {
         return reply.send(refusal(what));
     }
-    let options = ReadOptions { level: Level::Weak, ..call.params.read_options() };
+    let options = ReadOptions { level: Level::Weak, ..read_options(&call, ReadPurpose::Load) };
     let backend = call.api.backend.clone();
     let done = Box::new(move |permit| {
         reply.send_with(move || match permit {
