@@ -10,7 +10,7 @@ use ferrolite::net::frame::{self, FrameReader, Kind};
 use ferrolite::net::handshake::{Hello, Lane, Welcome};
 use ferrolite::net::{Answer, Call, CallError, Identity, NetError};
 use net_kit::*;
-use raft::{ClusterId, Incarnation, NodeId};
+use raft::{ClusterId, Envelope, Incarnation, Message, NodeId};
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -463,6 +463,37 @@ fn each_call_ends_exactly_once_and_truly_while_the_peer_is_killed_over_and_over(
             other => panic!("call {mine}: {other:?}"),
         }
     }
+}
+
+/// Small messages are written by whoever sends them, the rest of what the kernel does not take, and all behind it, by the lane's
+/// thread: here both take turns, with a receiver that stops reading again and again.
+#[test]
+fn messages_keep_their_order_whoever_writes_them() {
+    const BURSTS: u64 = 20;
+    const BURST: u64 = 200;
+    let (a, b) = (TestNode::start("a"), TestNode::start("b"));
+    a.handle.set_peers(&[b.peer()]);
+    let numbered = |number: u64| {
+        let mut payload = vec![7; 60_000];
+        payload[..8].copy_from_slice(&number.to_le_bytes());
+        append("a", "b", &payload.into())
+    };
+    let number_of = |envelope: &Envelope| match &envelope.message {
+        Message::Append { entries, .. } => u64::from_le_bytes(entries[0].payload[..8].try_into().expect("it has more")),
+        message => panic!("{message:?}"),
+    };
+    for burst in 0..BURSTS {
+        let held = b.seen.messages.lock().expect("no panic");
+        (0..BURST).for_each(|n| a.handle.send(numbered(burst * BURST + n)));
+        drop(held);
+        let last = burst * BURST + BURST - 1;
+        until("the last of the burst", || {
+            b.seen.messages.lock().expect("no panic").last().is_some_and(|envelope| number_of(envelope) == last)
+        });
+    }
+    let numbers: Vec<u64> = b.seen.messages.lock().expect("no panic").iter().map(number_of).collect();
+    assert_eq!(numbers.windows(2).find(|pair| pair[1] != pair[0] + 1), None, "nothing is lost, doubled or overtaken");
+    assert_eq!((numbers.first(), numbers.len() as u64), (Some(&0), BURSTS * BURST));
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl NetHandle {
     /// the peer's queue is full. Never blocks.
     pub fn send(&self, envelope: Envelope) {
         if let Some(peer) = self.shared.peers.read().get(&envelope.to) {
-            peer.send(envelope);
+            peer.send(&self.shared, envelope);
         }
     }
 

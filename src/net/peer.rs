@@ -1,5 +1,9 @@
-//! One peer, seen from here: two lanes, each with its queue, its thread (`peer-<id>`, `bulk-<id>`) and its connection. The
-//! raft thread fills the queues and never waits; a peer that is dead or slow holds up only its own two threads.
+//! One peer, seen from here: two lanes, each with its queue, its thread (`peer-<id>`, `bulk-<id>`) and its connection. A
+//! peer that is dead or slow holds up only its own two threads; the raft thread never waits.
+//!
+//! While a lane's thread has nothing to do and its connection is well, the raft thread gives the kernel what it has to say
+//! itself: a hand-over to another thread costs as much as the call. Everything that may take time is the lane's thread's: to
+//! connect, to wait until the kernel takes more, large messages. The order of what is sent is kept: nothing is sent past the queue.
 //!
 //! Loss is harmless to Raft, so nothing is kept for a peer that cannot be reached: what it would get later is stale.
 
@@ -24,6 +28,8 @@ use std::time::{Duration, Instant};
 
 /// A connection that was silent for this long is looked at before it is used: the peer may have restarted since.
 const LOOK_AFTER: Duration = Duration::from_millis(10);
+/// Payload of a message that the raft thread sends itself.
+const DIRECT_BYTES_MAX: usize = 64 * 1024;
 
 pub struct Peer {
     pub id: NodeId,
@@ -37,8 +43,38 @@ struct LaneOut {
     lane: Lane,
     id: NodeId,
     address: String,
-    spool: Spool<Envelope>,
+    spool: Spool<Out>,
     status: Mutex<LaneStatus>,
+    direct: Mutex<Direct>,
+}
+
+/// What a lane's thread has to write.
+enum Out {
+    Message(Envelope),
+    Rest(Rest),
+}
+
+/// What the kernel did not take of a message that was sent directly. Always the first thing in the queue, which was empty.
+struct Rest {
+    stream: Arc<Stream>,
+    bytes: Vec<u8>,
+    is_written: bool,
+}
+
+impl Drop for Rest {
+    /// Half a message and then another would be nonsense to the peer.
+    fn drop(&mut self) {
+        if !self.is_written {
+            self.stream.shutdown();
+        }
+    }
+}
+
+/// For sending without the lane's thread.
+struct Direct {
+    /// When the connection was last used, by whichever thread.
+    used: Instant,
+    out: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -55,7 +91,9 @@ impl Peer {
     pub fn start(shared: &Arc<Shared>, id: NodeId, address: String) -> io::Result<Peer> {
         let lane = |lane, items_max, bytes_max| {
             let spool = Spool::new(items_max, bytes_max);
-            Arc::new(LaneOut { lane, id: id.clone(), address: address.clone(), spool, status: Mutex::default() })
+            let direct = Mutex::new(Direct { used: Instant::now(), out: Vec::new() });
+            let (id, address) = (id.clone(), address.clone());
+            Arc::new(LaneOut { lane, id, address, spool, status: Mutex::default(), direct })
         };
         let control = lane(Lane::Control, CONTROL_QUEUE_MAX, usize::MAX);
         let bulk = lane(Lane::Bulk, BULK_QUEUE_MAX, BULK_QUEUE_BYTES_MAX);
@@ -71,18 +109,21 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Queues a message; never blocks.
-    pub fn send(&self, envelope: Envelope) {
+    /// Sends a message, or queues it; never blocks. To be called by one thread at a time: it is that thread's order which is kept.
+    pub fn send(&self, shared: &Shared, envelope: Envelope) {
         let bytes = match &envelope.message {
             Message::Append { entries, .. } => entries.iter().map(|entry| entry.payload.len()).sum(),
             _ => 0,
         };
-        match &envelope.message {
-            Message::Append { entries, .. } if !entries.is_empty() => {
-                // Counted by the queue; Raft sends it again in its own time.
-                let _ = self.bulk.spool.push(envelope, bytes);
-            }
-            _ => self.control.spool.push_over_oldest(envelope, bytes),
+        let is_bulk = matches!(&envelope.message, Message::Append { entries, .. } if !entries.is_empty());
+        let lane = if is_bulk { &self.bulk } else { &self.control };
+        if bytes <= DIRECT_BYTES_MAX && lane.send_directly(shared, &envelope) {
+            return;
+        }
+        match is_bulk {
+            // Counted by the queue; Raft sends it again in its own time.
+            true => drop(lane.spool.push(Out::Message(envelope), bytes)),
+            false => lane.spool.push_over_oldest(Out::Message(envelope), bytes),
         }
     }
 
@@ -117,24 +158,58 @@ impl LaneOut {
         }
     }
 
+    /// Gives the message to the kernel at once. False: it is to be queued.
+    fn send_directly(&self, shared: &Shared, envelope: &Envelope) -> bool {
+        if !self.spool.is_quiet() {
+            return false;
+        }
+        let Some(stream) = self.status.lock().stream.clone() else { return false };
+        let Some(cluster) = shared.cluster() else { return false };
+        let mut direct = self.direct.lock();
+        let now = Instant::now();
+        if now.duration_since(direct.used) > LOOK_AFTER && !stream.is_open() {
+            return false;
+        }
+        direct.out.clear();
+        encode(self, cluster, envelope, &mut direct.out);
+        match stream.write_some(&direct.out) {
+            Ok(0) | Err(_) => return false,
+            Ok(count) if count < direct.out.len() => {
+                let rest = Rest { stream, bytes: direct.out.split_off(count), is_written: false };
+                let bytes = rest.bytes.len();
+                // The queue is empty, so that there is room.
+                let _ = self.spool.push(Out::Rest(rest), bytes);
+            }
+            Ok(_) => {}
+        }
+        direct.used = now;
+        true
+    }
+
     /// The lane's thread.
     fn run(&self, shared: &Shared) {
-        let mut sender = Sender { lane: self, shared, connected: None, used: Instant::now(), pause: BACK_OFF_MIN };
+        let mut sender = Sender { lane: self, shared, connected: None, pause: BACK_OFF_MIN };
         let mut batch = VecDeque::new();
         let mut out = Vec::new();
         loop {
             match self.spool.take(&mut batch, IDLE_OUT_MAX) {
                 Taken::Closed => break,
+                Taken::Timeout if self.direct.lock().used.elapsed() < IDLE_OUT_MAX => continue,
                 Taken::Timeout => sender.disconnect(None),
                 Taken::Some => {}
             }
             while !batch.is_empty() {
+                if matches!(batch.front(), Some(Out::Rest(_))) {
+                    let Some(Out::Rest(rest)) = batch.pop_front() else { unreachable!("just seen") };
+                    sender.finish(rest);
+                    continue;
+                }
                 let Some(cluster) = shared.cluster() else {
                     self.spool.give_up(batch.len());
                     batch.clear();
                     break;
                 };
-                let count = encode(self, cluster, &mut batch, &mut out);
+                let count = encode_all(self, cluster, &mut batch, &mut out);
                 if !sender.send(&out) {
                     self.spool.give_up(batch.len() + count);
                     batch.clear();
@@ -149,20 +224,26 @@ impl LaneOut {
 }
 
 /// Fills `out` with the frames of the first messages of `batch`; gives their number.
-fn encode(lane: &LaneOut, cluster: ClusterId, batch: &mut VecDeque<Envelope>, out: &mut Vec<u8>) -> usize {
-    let payload_max = if lane.lane == Lane::Control { CONTROL_FRAME_BYTES_MAX } else { BULK_FRAME_BYTES_MAX };
+fn encode_all(lane: &LaneOut, cluster: ClusterId, batch: &mut VecDeque<Out>, out: &mut Vec<u8>) -> usize {
     out.clear();
     let mut count = 0;
     while out.len() < WRITE_BATCH_BYTES
-        && let Some(envelope) = batch.pop_front()
+        && let Some(Out::Message(envelope)) = batch.front()
     {
-        let at = frame::begin(out);
-        raft::wire::encode(&envelope, out);
-        assert!(out.len() - at - frame::HEADER_BYTES <= payload_max, "the largest message of a lane fits its frames");
-        frame::finish(out, at, Kind::Message, Some(cluster), 0);
+        encode(lane, cluster, envelope, out);
+        batch.pop_front();
         count += 1;
     }
     count
+}
+
+/// Appends the frame of a message.
+fn encode(lane: &LaneOut, cluster: ClusterId, envelope: &Envelope, out: &mut Vec<u8>) {
+    let payload_max = if lane.lane == Lane::Control { CONTROL_FRAME_BYTES_MAX } else { BULK_FRAME_BYTES_MAX };
+    let at = frame::begin(out);
+    raft::wire::encode(envelope, out);
+    assert!(out.len() - at - frame::HEADER_BYTES <= payload_max, "the largest message of a lane fits its frames");
+    frame::finish(out, at, Kind::Message, Some(cluster), 0);
 }
 
 /// The connection of a lane, as its thread holds it.
@@ -170,7 +251,6 @@ struct Sender<'a> {
     lane: &'a LaneOut,
     shared: &'a Shared,
     connected: Option<Connected>,
-    used: Instant,
     pause: Duration,
 }
 
@@ -178,7 +258,8 @@ impl Sender<'_> {
     /// Writes `bytes`, on a new connection if need be. False when the peer cannot be reached now.
     fn send(&mut self, bytes: &[u8]) -> bool {
         let now = Instant::now();
-        if now.duration_since(self.used) > LOOK_AFTER
+        let used = self.lane.direct.lock().used;
+        if now.duration_since(used) > LOOK_AFTER
             && self.connected.as_ref().is_some_and(|connected| !connected.stream.is_open())
         {
             self.disconnect(Some("the peer closed the connection".to_owned()));
@@ -192,7 +273,7 @@ impl Sender<'_> {
             let Some(connected) = &self.connected else { return false };
             match connected.stream.write_all(&[bytes], WRITE_STALL_MAX) {
                 Ok(()) => {
-                    self.used = now;
+                    self.lane.direct.lock().used = now;
                     return true;
                 }
                 Err((_, error)) => self.disconnect(Some(error.to_string())),
@@ -202,6 +283,18 @@ impl Sender<'_> {
             }
         }
         false
+    }
+
+    /// Writes what is missing of a message, if its connection is still this one.
+    fn finish(&mut self, mut rest: Rest) {
+        let Some(connected) = &self.connected else { return };
+        if !Arc::ptr_eq(&connected.stream, &rest.stream) {
+            return;
+        }
+        match connected.stream.write_all(&[&rest.bytes], WRITE_STALL_MAX) {
+            Ok(()) => rest.is_written = true,
+            Err((_, error)) => self.disconnect(Some(error.to_string())),
+        }
     }
 
     fn connect(&mut self) -> bool {

@@ -137,6 +137,12 @@ impl<T> Spool<T> {
         self.state.lock().is_closed
     }
 
+    /// Nothing waits, and the taker sleeps: whatever it took before is done with.
+    pub fn is_quiet(&self) -> bool {
+        let state = self.state.lock();
+        state.is_asleep && state.items.is_empty() && !state.is_closed
+    }
+
     /// How many items wait.
     pub fn waiting(&self) -> usize {
         self.state.lock().items.len()

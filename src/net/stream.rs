@@ -8,7 +8,9 @@ use super::limits::{IO_TICK, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBE
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, connect, recv, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with, sockopt,
+};
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
@@ -239,6 +241,17 @@ impl Stream {
 
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Writes what the kernel takes of `bytes` without waiting; gives how many that were.
+    ///
+    /// # Errors
+    /// It takes nothing now, or the connection is gone.
+    pub fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Socket::Plain(stream) = &self.socket;
+        let count = send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        self.sent_bytes.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
     }
 
     /// Writes all of `parts`, one after the other. Fails when nothing is taken for `stall`.

@@ -365,7 +365,7 @@ impl RaftThread {
         self.send_applier(input);
     }
 
-    /// A read runs behind everything that the applier was given up to its index.
+    /// A read runs when its index is applied; where that is still to come, behind everything that the applier was given up to it.
     fn let_read(&mut self, effects: &mut Effects) {
         for (token, index) in &effects.readable {
             let read = self.take_read(*token);
@@ -373,6 +373,11 @@ impl RaftThread {
                 true => self.readable.push_back((*index, read.done)),
                 false => (read.done)(Ok(*index)),
             }
+        }
+        let applied = self.shared.applied.get();
+        while self.readable.front().is_some_and(|(index, _)| *index <= applied) {
+            let (_, done) = self.readable.pop_front().expect("just seen");
+            done(Ok(applied));
         }
         let handed = self.replica.handed_over();
         let ready = self.readable.iter().take_while(|(index, _)| *index <= handed).count();
