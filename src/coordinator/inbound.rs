@@ -7,6 +7,7 @@ use crate::command::{Action, Command};
 use crate::net::call::{Answer, Call, Failure, FailureKind, LeaderHint, Meta, ReadLevel, WriteCall};
 use crate::net::{Feed, Reply, Service, SnapshotSource};
 use crate::node::{NodeError, NodeHandle, snapshot_in};
+use crate::vars;
 use raft::{Envelope, Index, NodeId};
 use std::sync::{Arc, OnceLock};
 
@@ -121,10 +122,14 @@ impl Coordinator {
         // Bytes from outside go into the log only when every node can read them.
         match Command::decode(&write.payload) {
             // The verdicts of a divergence check, for one, are the leader's own.
-            Ok(command) if !matches!(command.action, Action::Execute(_) | Action::Request(_)) => {
+            Ok(command) if !command.action.is_from_client() => {
                 return reply.send(refused("a forwarded write is no request of a client"));
             }
-            Ok(command) if command.request.is_some() => {}
+            Ok(command) if command.request.is_some() => {
+                if matches!(command.action, Action::LoadCommit(_)) {
+                    vars::cluster::NUM_LOAD_REQ.add(1);
+                }
+            }
             Ok(_) => return reply.send(refused("a forwarded write carries no request id")),
             Err(error) => return reply.send(refused(&format!("a forwarded write cannot be read: {error}"))),
         }

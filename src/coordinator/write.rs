@@ -35,6 +35,11 @@ impl Coordinator {
         self.write(request, options, Action::Request, done);
     }
 
+    /// `/db/load` with SQL: through the log, as one string in which transactions may begin and end.
+    pub fn load_text(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.write(request, options, Action::Script, done);
+    }
+
     fn write(&self, mut request: Request, options: &ReadOptions, action: fn(Request) -> Action, done: WriteDone) {
         let node = match Self::check_statements(&request.statements).and_then(|()| self.node()) {
             Ok(node) => node,
@@ -52,8 +57,16 @@ impl Coordinator {
         if options.redirect && !node.is_leader() {
             return self.redirect(options.timeout, Box::new(move |error| done(Err(error))));
         }
-        let action = action(request);
-        let id = match &options.idempotency_key {
+        self.submit(action(request), options.idempotency_key.as_deref(), options.timeout, done);
+    }
+
+    /// Has an action applied once, by whichever node leads, under the client's key or an id that is drawn here.
+    pub(super) fn submit(&self, action: Action, key: Option<&[u8]>, timeout: Duration, done: WriteDone) {
+        let node = match self.node() {
+            Ok(node) => node,
+            Err(error) => return done(Err(error)),
+        };
+        let id = match key {
             Some(key) => match RequestId::from_client(key, Index(0), &action) {
                 Ok(id) => id,
                 Err(error) => return done(Err(Error::Request(error.to_string()))),
@@ -67,7 +80,7 @@ impl Coordinator {
                 RequestId::from_server(random, node.shared().applied.get(), &action)
             }
         };
-        Submission::new(self.shared_self(), action, id, options.timeout, done).attempt();
+        Submission::new(self.shared_self(), action, id, timeout, done).attempt();
     }
 }
 

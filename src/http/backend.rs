@@ -6,8 +6,8 @@
 use crate::command::{Request, ResultSink, Statement};
 use crate::coordinator::peers::{LeaderDone, NodeDone, NodesDone};
 use crate::coordinator::{
-    AdminDone, AdminOptions, BackupDone, BackupRequest, Coordinator, Error, PermitDone, QueueDone, ReadOptions,
-    ReadPermit, StoreStatus, VerifyDone, WriteDone,
+    AdminDone, AdminOptions, BackupDone, BackupRequest, BootStart, Coordinator, Error, LoadDone, LoadRequest,
+    LoadSource, PermitDone, QueueDone, ReadOptions, ReadPermit, StoreStatus, VerifyDone, WriteDone,
 };
 use raft::Index;
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,9 @@ use std::time::{Duration, SystemTime};
 pub trait Backend: Send + Sync + 'static {
     fn execute(&self, request: Request, options: &ReadOptions, done: WriteDone);
     fn request(&self, request: Request, options: &ReadOptions, done: WriteDone);
+    fn load_text(&self, request: Request, options: &ReadOptions, done: WriteDone);
+    fn load_file(&self, request: LoadRequest, done: LoadDone);
+    fn boot(&self, source: LoadSource) -> BootStart;
     fn only_reads(&self, request: &Request) -> Result<bool, Error>;
     fn permit_read(&self, options: &ReadOptions, done: PermitDone);
     fn read(
@@ -50,6 +53,18 @@ impl Backend for Coordinator {
 
     fn request(&self, request: Request, options: &ReadOptions, done: WriteDone) {
         self.request(request, options, done)
+    }
+
+    fn load_text(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.load_text(request, options, done)
+    }
+
+    fn load_file(&self, request: LoadRequest, done: LoadDone) {
+        self.load_file(request, done)
+    }
+
+    fn boot(&self, source: LoadSource) -> BootStart {
+        self.boot(source)
     }
 
     fn only_reads(&self, request: &Request) -> Result<bool, Error> {

@@ -4,6 +4,7 @@
 //! the handler. It must never look into a body.
 
 use super::backend::Backend;
+use super::engine::config::SCRATCH_BYTES_MAX;
 use super::engine::{Body, Handler, Request, Responder};
 use super::headers::{self, CommonHeaders};
 use super::params::{self, Flag, Params};
@@ -14,6 +15,9 @@ use crate::limits::Turn;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// The largest database that can be sent: what scratch files may hold.
+const DATABASE_BYTES_MAX: u64 = SCRATCH_BYTES_MAX;
 
 /// What all handlers share.
 pub struct Api {
@@ -62,6 +66,12 @@ impl Front {
 }
 
 impl Handler for Front {
+    fn body_bytes_max(&self, path: &str, others_max: u64) -> u64 {
+        let takes_database = params::decode_path(path).is_some_and(|path| router::takes_database(&path));
+        // It stays in its scratch file, and memory holds a part of it at a time.
+        if takes_database { others_max.max(DATABASE_BYTES_MAX) } else { others_max }
+    }
+
     fn handle(&self, request: Request, responder: Responder) {
         let started = Instant::now();
         let reply = Reply::new(responder, self.common.clone());

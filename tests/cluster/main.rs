@@ -12,5 +12,6 @@ mod forming;
 mod frozen;
 mod group;
 mod leaving;
+mod loads;
 mod serving;
 mod twins;
