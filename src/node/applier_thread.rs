@@ -205,7 +205,7 @@ impl ApplierThread {
                     break;
                 }
                 self.bytes_since_durable += committed.entry.payload.len() as u64;
-                let ends_batch = is_check(&item);
+                let ends_batch = is_check(&item) || item.may_exchange();
                 items.push((committed.entry.id, item));
                 waiters.push(committed.done.take());
                 if ends_batch {
