@@ -154,6 +154,21 @@ fn hostile_files_are_refused_and_change_nothing() {
     assert_eq!(node.number("SELECT count(*) FROM t"), 2);
 }
 
+/// The WAL's bound is one of bytes, whatever the pages of a loaded database.
+#[test]
+fn large_pages_make_no_large_wal() {
+    let dir = TempDir::new("load-pages");
+    let launch = Launch::new(&dir.path().join("data"), &[]);
+    let node = launch.start();
+    let file = databases::made("PRAGMA page_size = 65536; CREATE TABLE t(x)");
+    assert_eq!(load(&node, "", &[], &file).status, 200);
+    for _ in 0..60 {
+        node.execute(r#"["INSERT INTO t VALUES(randomblob(1000000)), (randomblob(1000000))"]"#);
+    }
+    let bytes = std::fs::metadata(launch.dir.join("db.sqlite-wal")).expect("there is one").len();
+    assert!(bytes < 60_000_000, "{bytes}");
+}
+
 #[test]
 fn a_booted_node_has_the_database_after_a_crash_and_gives_it_to_those_who_join() {
     let dir = TempDir::new("boot");

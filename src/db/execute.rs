@@ -330,7 +330,7 @@ impl Writer {
     /// BEGIN, COMMIT or ROLLBACK of a script, which runs alone.
     fn control(&mut self, entry: &mut Run<'_>, control: Control) -> Result<Ran, Fatal> {
         match (control, entry.began.take()) {
-            (Control::Begin, None) => {
+            (Control::Begin, None) if !entry.request.transaction => {
                 // The schema as it stands in the database, since statistics may be gathered before the end: see
                 // `forget_statistics`.
                 self.forget_statistics()?;

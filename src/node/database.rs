@@ -52,3 +52,38 @@ impl DerefMut for Database {
         self.writer.as_mut().expect("an exchange that failed was the last")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Action, Command, LoadChunk, LoadCommit};
+    use crate::db::sqlite::{Access, Connection};
+    use raft::{ClusterId, Index, Term};
+
+    /// What an operator recovers by hand may end with a load.
+    #[test]
+    fn entries_that_exchange_the_database_are_applied_like_all_others() {
+        let dir = std::env::temp_dir().join(format!("ferrolite-database-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let loaded = dir.join("loaded");
+        Connection::open(&loaded, Access::ReadWrite, None).unwrap().execute("CREATE TABLE t(x)").unwrap();
+        let bytes = std::fs::read(&loaded).unwrap();
+        let commit =
+            LoadCommit { load: 1, chunks: 1, bytes: bytes.len() as u64, hash: *blake3::hash(&bytes).as_bytes() };
+        let options = WriterOptions { foreign_keys: false, cluster: ClusterId(1) };
+        let writer = Writer::open(&dir.join("db.sqlite"), &options).unwrap();
+        let mut database = Database::new(writer, options);
+        let chunk = Action::LoadChunk(LoadChunk { load: 1, number: 0, bytes });
+        for (index, action) in (1..).zip([chunk, Action::LoadCommit(commit), Action::Barrier]) {
+            let id = LogId { term: Term(1), index: Index(index) };
+            database.apply(id, Item::Command(Command { unix_time_us: 1, seed: 1, action, request: None })).unwrap();
+            assert_eq!(database.applied().id, id);
+        }
+        assert_eq!(
+            database.connection().query_texts("SELECT name FROM sqlite_schema WHERE name = 't'").unwrap(),
+            ["t"]
+        );
+        drop(database);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

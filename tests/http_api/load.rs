@@ -54,7 +54,11 @@ fn a_file_is_told_by_its_first_bytes_and_answers_no_results() {
     assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"results":[]}"#));
     assert_eq!((answer.header("Content-Type"), answer.header("X-Rqlite-Served-By")), (JSON, Some("leader:4002")));
     let answer = node.call("POST", "/db/load?timings&raft_index", DATABASE);
-    assert!(answer.body.ends_with(r#","raft_index":42}"#) && answer.body.contains(r#"[],"time":0."#), "{}", answer.body);
+    assert!(
+        answer.body.ends_with(r#","raft_index":42}"#) && answer.body.contains(r#"[],"time":0."#),
+        "{}",
+        answer.body
+    );
     assert_text(&node.call("POST", "/db/load", BAD), 500, "error swapping databases: no room");
     let moved = node.call("POST", "/db/load?redirect", DATABASE);
     assert_eq!((moved.status, moved.body.as_str(), moved.header("Content-Type")), (301, "", None));

@@ -12,8 +12,14 @@ use crate::db::sqlite::{Access, Connection, Error, Step, code};
 use crate::db::{functions, limits};
 use std::path::Path;
 
-/// Tables that SQLite itself keeps in a database, as far as this build knows them.
-const OF_SQLITE: [&str; 5] = ["sqlite_sequence", "sqlite_stat1", "sqlite_stat2", "sqlite_stat3", "sqlite_stat4"];
+/// Tables that SQLite itself keeps in a database, and their definitions.
+const OF_SQLITE: [(&str, &str); 5] = [
+    ("sqlite_sequence", "CREATE TABLE sqlite_sequence(name,seq)"),
+    ("sqlite_stat1", "CREATE TABLE sqlite_stat1(tbl,idx,stat)"),
+    ("sqlite_stat2", "CREATE TABLE sqlite_stat2(tbl,idx,sampleno,sample)"),
+    ("sqlite_stat3", "CREATE TABLE sqlite_stat3(tbl,idx,neq,nlt,ndlt,sample)"),
+    ("sqlite_stat4", "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)"),
+];
 const AUTOMATIC_INDEX: &str = "sqlite_autoindex_";
 
 /// A row of the catalogue.
@@ -53,7 +59,8 @@ pub(super) fn check(connection: &Connection) -> Result<(), String> {
         return Err(shadow::TEXT_SHADOW.to_owned());
     }
     for object in &objects {
-        let is_known = OF_SQLITE.contains(&object.name.as_str())
+        let is_defined_so = |(name, sql): &(&str, &str)| object.name == *name && object.sql.as_deref() == Some(sql);
+        let is_known = object.kind == "table" && OF_SQLITE.iter().any(is_defined_so)
             || object.kind == "index" && object.sql.is_none() && object.name.starts_with(AUTOMATIC_INDEX);
         if is_of_sqlite(&object.name) && !is_known {
             return Err(format!("the name {} is reserved", object.name));
