@@ -6,15 +6,18 @@
 
 use super::schema;
 use crate::command::LOAD_CHUNK_BYTES;
+use crate::db::record::Record;
 use crate::db::sqlite::memory::Budget;
 use crate::db::sqlite::overlay::{JOURNAL_BYTES, Overlay};
 use crate::db::sqlite::{Connection, Error, code};
 use crate::db::{backup, disk, functions, limits};
+use raft::ClusterId;
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a body that is a database begins with, as far as clients of the API know.
@@ -183,49 +186,26 @@ impl Upload {
         source.read_at(0, &mut header).map_err(|_| "file is not a database: it is too short".to_owned())?;
         let Geometry { page_bytes, pages } = Geometry::of(&header, bytes)?;
         let page_bytes = page_bytes as usize;
-        let read = move |page: u32, out: &mut [u8]| {
-            let offset = u64::from(page - 1) * page_bytes as u64;
-            let read = source.read_at(offset, out);
-            read.map_err(|error| Error { code: code::SQLITE_IOERR, text: format!("reading the file: {error}") })
+        let source = Arc::new(source);
+        let over_source = || {
+            let source = Arc::clone(&source);
+            let read = move |page: u32, out: &mut [u8]| {
+                let offset = u64::from(page - 1) * page_bytes as u64;
+                let read = source.read_at(offset, out);
+                read.map_err(|error| Error { code: code::SQLITE_IOERR, text: format!("reading the file: {error}") })
+            };
+            Overlay::new(page_bytes, pages, Box::new(read))
         };
-        let upload = Upload { overlay: Overlay::new(page_bytes, pages, Box::new(read)), page_bytes, given: 0 };
+        let (overlay, rehearsed) = (over_source(), over_source());
+        let _budget = Budget::begin();
         CHECK_ENDS.set(Some(Instant::now() + CHECK_TIME_MAX));
-        let checked = upload.check_content();
+        let checked = check_schema(&overlay).and_then(|has_own_table| rehearse(&rehearsed, has_own_table));
         CHECK_ENDS.set(None);
-        match (checked, upload.overlay.failure()) {
-            (Ok(()), _) => Ok(upload),
+        match (checked, overlay.failure().or(rehearsed.failure())) {
+            (Ok(()), _) => Ok(Upload { overlay, page_bytes, given: 0 }),
             (Err(_), Some(failure)) => Err(failure.text),
             (Err(text), None) => Err(text),
         }
-    }
-
-    fn check_content(&self) -> Result<(), String> {
-        let _budget = Budget::begin();
-        let connection = self.connect().map_err(told)?;
-        // Also finds out whether SQLite can read the schema at all.
-        let has_own_table = schema::has_own_table(&connection)?;
-        check_integrity(&connection)?;
-        if has_own_table {
-            drop(connection);
-            // A copy of a node's database file: what it says of that node is of no use here.
-            backup::drop_own_table(&self.overlay).map_err(told)?;
-            return schema::check(&self.connect().map_err(told)?);
-        }
-        schema::check(&connection)
-    }
-
-    /// A connection that can do no harm.
-    fn connect(&self) -> Result<Connection, Error> {
-        let connection = self.overlay.connect()?;
-        limits::set_all(&connection, 0);
-        connection.execute(&format!(
-            "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -{CACHE_KIB}; PRAGMA query_only = ON"
-        ))?;
-        connection.harden(false)?;
-        functions::install(&connection)?;
-        connection.set_progress_handler(STEPS_PER_LOOK, is_late);
-        Ok(connection)
     }
 
     /// The size of what [`Upload::next_chunk`] gives in all.
@@ -258,6 +238,60 @@ impl Upload {
 }
 
 const _: () = assert!(LOAD_CHUNK_BYTES.is_multiple_of(PAGE_BYTES_MAX as usize));
+
+/// A connection that can do no harm.
+fn connect(overlay: &Overlay) -> Result<Connection, Error> {
+    let connection = overlay.connect()?;
+    limits::set_all(&connection, 0);
+    connection.execute(&format!(
+        "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -{CACHE_KIB}; PRAGMA journal_mode = MEMORY; PRAGMA foreign_keys = OFF"
+    ))?;
+    functions::install(&connection)?;
+    connection.set_progress_handler(STEPS_PER_LOOK, is_late);
+    Ok(connection)
+}
+
+/// Leaves the overlay without our own table, and says whether it was there: a copy of a node's database file says of that node
+/// what is of no use here.
+fn check_schema(overlay: &Overlay) -> Result<bool, String> {
+    let connection = connect(overlay).map_err(told)?;
+    connection.harden(false).map_err(told)?;
+    let has_own_table = schema::has_own_table(&connection)?;
+    if !has_own_table {
+        schema::check(&connection)?;
+        return Ok(false);
+    }
+    drop(connection);
+    backup::drop_own_table(overlay).map_err(told)?;
+    schema::check(&connect(overlay).map_err(told)?)?;
+    Ok(true)
+}
+
+/// Looks at every page, and does, in an overlay that nobody else will see, what each node is to do first with the database.
+///
+/// SQLite's check leaves out what belongs to no table (the list of free pages, for one) where it comes upon a view first, so
+/// views must not be there, nor triggers, which may be on views.
+fn rehearse(overlay: &Overlay, has_own_table: bool) -> Result<(), String> {
+    if has_own_table {
+        backup::drop_own_table(overlay).map_err(told)?;
+    }
+    let connection = connect(overlay).map_err(told)?;
+    let leave_out = "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE type IN ('view', 'trigger'); \
+                     PRAGMA writable_schema = RESET";
+    connection.execute(leave_out).map_err(told)?;
+    check_integrity(&connection)?;
+    let record = Record::new(ClusterId(0));
+    record.create(&connection).map_err(|fatal| format!("the database cannot be written: {fatal}"))?;
+    let use_it = "CREATE TABLE rehearsed(x UNIQUE); DROP TABLE rehearsed";
+    // It may have a table of that name, which is as good.
+    match connection.execute(use_it) {
+        Err(error) if error.primary() != code::SQLITE_ERROR => {
+            Err(format!("the database cannot be written: {}", told(error)))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Everything: `quick_check` would not compare indexes with their tables.
 fn check_integrity(connection: &Connection) -> Result<(), String> {
