@@ -51,6 +51,13 @@
 //! in chunks; the worker is the backup's until it is sent, and the pool replaces it. A follower's worker fetches it instead (`net::fetch_out`)
 //! => the leader's `net-in` (`net::fetch_in`) -> `coordinator::backup` -> `node::backup` as above.
 //!
+//! # The walk of one load
+//!
+//! `http::handlers::load` -> `coordinator::load` => worker: `db::load::Upload` checks the file, then part after part and the last word
+//! are submitted as any write is (`coordinator::submit`) => on every node `node::applier_thread` -> `db::load` keeps the parts as rows, makes
+//! a file of them, and `db::swap` puts it in the place of the database, as it does with a copy of the leader's. SQL text is one entry
+//! instead, in which `db::execute` lets transactions begin and end.
+//!
 //! # Threads
 //!
 //! | name | struct | owns | waits for |

@@ -25,6 +25,9 @@ pub static LARGE_RESULTS: Turnstile = Turnstile::new(2);
 /// Backups, until they are sent: each holds a snapshot, which keeps the WAL from being reset.
 pub static BACKUPS: Turnstile = Turnstile::new(2);
 
+/// Databases that are loaded through this node: the log takes the parts of one at a time.
+pub static LOADS: Turnstile = Turnstile::new(1);
+
 /// What the largest answers take while they are made.
 const RESULTS_BYTES_MAX: usize = 2 * http::json::DEFAULT_RESULT_BYTES_MAX;
 const _: () = assert!(RESULTS_BYTES_MAX <= 48 * 1024 * 1024, "two large answers fit a small machine");

@@ -9,6 +9,8 @@ mod backup;
 mod bodies;
 #[path = "http_api/fake.rs"]
 mod fake;
+#[path = "http_api/load.rs"]
+mod load;
 #[path = "http_api/loopback.rs"]
 mod loopback;
 
@@ -452,8 +454,4 @@ fn the_other_endpoints() {
     assert_eq!(node.call("POST", "/snapshot", "").status, 204, "the fake has something new only once");
     let reap = node.call("POST", "/reap", "");
     assert_eq!(reap.body.trim_end(), r#"{"snapshots_reaped":0,"wals_checkpointed":0}"#);
-    for (method, path) in [("POST", "/db/load"), ("POST", "/boot")] {
-        let answer = node.call(method, path, "");
-        assert!(answer.status == 501 && answer.body.starts_with("not supported yet: "), "{path}");
-    }
 }

@@ -1,7 +1,9 @@
 //! The bytes of a log entry: arbitrary and damaged ones never panic, and what decodes has one encoding.
 #![no_main]
 
-use ferrolite::command::{Action, Command, Parameter, Request, RequestId, Statement, Value};
+use ferrolite::command::{
+    Action, Command, LoadChunk, LoadCommit, Parameter, Request, RequestId, Statement, Value,
+};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use raft::Index;
@@ -31,13 +33,21 @@ fn check(bytes: &[u8]) {
 }
 
 fn command(u: &mut Unstructured) -> Result<Command> {
-    let action = match u.int_in_range(0..=6)? {
+    let action = match u.int_in_range(0..=9)? {
         0 => Action::Execute(request(u)?),
         1 => Action::Request(request(u)?),
         2 => Action::Barrier,
         3 => Action::Vacuum,
         4 => Action::Optimize { mask: u.arbitrary()? },
         5 => Action::Hash,
+        6 => Action::Script(request(u)?),
+        7 => Action::LoadChunk(LoadChunk { load: u.arbitrary()?, number: u.arbitrary()?, bytes: u.arbitrary()? }),
+        8 => Action::LoadCommit(LoadCommit {
+            load: u.arbitrary()?,
+            chunks: u.arbitrary()?,
+            bytes: u.arbitrary()?,
+            hash: u.arbitrary()?,
+        }),
         _ => Action::Verdict { index: Index(u.arbitrary()?), hash: u.arbitrary()? },
     };
     let issued_after = Index(u.arbitrary()?);

@@ -108,6 +108,11 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.bytes()?).map(str::to_owned).map_err(|_| DecodeError::Text)
     }
 
+    /// All that is left.
+    pub fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// Nothing may be left.
     pub fn end(&self) -> Result<(), DecodeError> {
         if self.bytes.is_empty() { Ok(()) } else { Err(DecodeError::Trailing) }

@@ -6,15 +6,18 @@
 //! Layout, version 2 (integers little-endian; `len` is a u32):
 //! - version u8, action u8, unix_time_us i64, seed u64, flags u8 (1: a request id follows), then by action
 //! - request id: key len u16 + bytes, issued_after u64, fingerprint u64
-//! - execute, request: flags u8 (1 transaction, 2 qualify columns), vm_steps_max u64, statements len, each: sql len +
+//! - execute, request, script: flags u8 (1 transaction, 2 qualify columns), vm_steps_max u64, statements len, each: sql len +
 //!   UTF-8, parameters len, each: kind u8 (value kind, plus 16 when a name follows), name len + UTF-8, value
 //! - values: null nothing; integer i64; real f64 bits; text and blob len + bytes
 //! - barrier, vacuum, hash: nothing; optimize: mask u32; verdict: index u64, hash 32 bytes
+//! - load chunk: load u128, number u32, bytes to the end; load commit: load u128, chunks u32, bytes u64, hash 32 bytes
 //!
 //! Version 1 has no flags and no request ids; it is read, and never written.
 
 use super::bytes::{Input, KIND_NAMED, decode_value, encode_bytes, encode_length, encode_value, kind_of};
-use super::{Action, Command, Parameter, Request, RequestId, Statement, Value};
+use super::{
+    Action, Command, LOAD_CHUNK_BYTES, LoadChunk, LoadCommit, Parameter, Request, RequestId, Statement, Value,
+};
 use raft::Index;
 use std::fmt;
 
@@ -28,6 +31,9 @@ const ACTION_VACUUM: u8 = 4;
 const ACTION_OPTIMIZE: u8 = 5;
 const ACTION_HASH: u8 = 6;
 const ACTION_VERDICT: u8 = 7;
+const ACTION_SCRIPT: u8 = 8;
+const ACTION_LOAD_CHUNK: u8 = 9;
+const ACTION_LOAD_COMMIT: u8 = 10;
 
 /// A request id follows the stamps.
 const FLAG_ID: u8 = 1;
@@ -88,7 +94,12 @@ pub fn stamp(bytes: &mut [u8], unix_time_us: i64, seed: u64) {
 
 /// Whether these bytes say that they are a command with SQL. Nothing else about them is checked.
 pub fn has_sql(bytes: &[u8]) -> bool {
-    matches!(bytes, [_, ACTION_EXECUTE | ACTION_REQUEST, ..])
+    matches!(bytes, [_, ACTION_EXECUTE | ACTION_REQUEST | ACTION_SCRIPT, ..])
+}
+
+/// Whether these bytes say that they are the last part of a load. Nothing else about them is checked.
+pub fn is_load_commit(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, ACTION_LOAD_COMMIT, ..])
 }
 
 impl Command {
@@ -155,7 +166,11 @@ fn action_bytes_guess(action: &Action) -> usize {
     const REQUEST: usize = 13;
     const PER_STATEMENT: usize = 8;
     const PER_PARAMETER: usize = 13;
-    let (Action::Execute(request) | Action::Request(request)) = action else { return 40 };
+    let request = match action {
+        Action::Execute(request) | Action::Request(request) | Action::Script(request) => request,
+        Action::LoadChunk(chunk) => return 21 + chunk.bytes.len(),
+        _ => return 61,
+    };
     let of_value = |p: &Parameter| match &p.value {
         Value::Text(b) | Value::Blob(b) => b.len(),
         _ => 0,
@@ -176,16 +191,30 @@ fn tag(action: &Action) -> u8 {
         Action::Optimize { .. } => ACTION_OPTIMIZE,
         Action::Hash => ACTION_HASH,
         Action::Verdict { .. } => ACTION_VERDICT,
+        Action::Script(_) => ACTION_SCRIPT,
+        Action::LoadChunk(_) => ACTION_LOAD_CHUNK,
+        Action::LoadCommit(_) => ACTION_LOAD_COMMIT,
     }
 }
 
 fn encode_action(out: &mut Vec<u8>, action: &Action) {
     match action {
-        Action::Execute(request) | Action::Request(request) => encode_request(out, request),
+        Action::Execute(request) | Action::Request(request) | Action::Script(request) => encode_request(out, request),
         Action::Barrier | Action::Vacuum | Action::Hash => {}
         Action::Optimize { mask } => out.extend_from_slice(&mask.to_le_bytes()),
         Action::Verdict { index, hash } => {
             out.extend_from_slice(&index.0.to_le_bytes());
+            out.extend_from_slice(hash);
+        }
+        Action::LoadChunk(LoadChunk { load, number, bytes }) => {
+            out.extend_from_slice(&load.to_le_bytes());
+            out.extend_from_slice(&number.to_le_bytes());
+            out.extend_from_slice(bytes);
+        }
+        Action::LoadCommit(LoadCommit { load, chunks, bytes, hash }) => {
+            out.extend_from_slice(&load.to_le_bytes());
+            out.extend_from_slice(&chunks.to_le_bytes());
+            out.extend_from_slice(&bytes.to_le_bytes());
             out.extend_from_slice(hash);
         }
     }
@@ -200,8 +229,26 @@ fn decode_action(input: &mut Input<'_>, tag: u8) -> Result<Action, DecodeError> 
         ACTION_OPTIMIZE => Action::Optimize { mask: input.u32()? },
         ACTION_HASH => Action::Hash,
         ACTION_VERDICT => Action::Verdict { index: Index(input.u64()?), hash: input.array()? },
+        ACTION_SCRIPT => Action::Script(decode_request(input)?),
+        ACTION_LOAD_CHUNK => Action::LoadChunk(decode_load_chunk(input)?),
+        ACTION_LOAD_COMMIT => Action::LoadCommit(LoadCommit {
+            load: u128::from_le_bytes(input.array()?),
+            chunks: input.u32()?,
+            bytes: input.u64()?,
+            hash: input.array()?,
+        }),
         tag => return Err(DecodeError::Tag(tag)),
     })
+}
+
+fn decode_load_chunk(input: &mut Input<'_>) -> Result<LoadChunk, DecodeError> {
+    let (load, number) = (u128::from_le_bytes(input.array()?), input.u32()?);
+    let bytes = input.rest();
+    match bytes.len() {
+        1..=LOAD_CHUNK_BYTES => Ok(LoadChunk { load, number, bytes: bytes.to_vec() }),
+        0 => Err(DecodeError::Truncated),
+        length => Err(DecodeError::Length(length)),
+    }
 }
 
 fn encode_request(out: &mut Vec<u8>, request: &Request) {
@@ -289,6 +336,8 @@ mod tests {
             Action::Optimize { mask: 0xfffe },
             Action::Hash,
             Action::Verdict { index: Index(7), hash: [0xab; 32] },
+            Action::Script(Request { vm_steps_max: 7, ..Request::default() }),
+            Action::LoadCommit(LoadCommit { load: u128::MAX - 1, chunks: 3, bytes: 1 << 40, hash: [9; 32] }),
         ]
         .into_iter()
         .flat_map(|action| {
@@ -354,6 +403,25 @@ mod tests {
             bytes.push(0);
             assert_eq!(Command::decode(&bytes), Err(DecodeError::Trailing));
         }
+    }
+
+    /// A part has no length of its own: it ends with the entry, whose length the log keeps.
+    #[test]
+    fn a_part_of_a_file_holds_as_much_as_it_may_and_no_more() {
+        let chunk = |bytes| {
+            let chunk = LoadChunk { load: 1 << 100, number: 4, bytes };
+            Command { unix_time_us: 1, seed: 2, action: Action::LoadChunk(chunk), request: None }
+        };
+        for bytes in [vec![7], vec![3; LOAD_CHUNK_BYTES]] {
+            let command = chunk(bytes);
+            assert_eq!(Command::decode(&command.encode()), Ok(command));
+        }
+        let whole = chunk(vec![1]).encode();
+        for length in 0..whole.len() {
+            assert!(Command::decode(&whole[..length]).is_err(), "{length}");
+        }
+        let too_long = chunk(vec![3; LOAD_CHUNK_BYTES + 1]).encode();
+        assert_eq!(Command::decode(&too_long), Err(DecodeError::Length(LOAD_CHUNK_BYTES + 1)));
     }
 
     #[test]

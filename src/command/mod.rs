@@ -16,5 +16,5 @@ pub use codec::DecodeError;
 pub use outcome::{Outcome, Repeat};
 pub use request_id::{KeyError, RequestId};
 pub use result::{Column, ResultSink, SinkFull, StatementResult};
-pub use statement::{Action, Command, Parameter, Request, Statement};
+pub use statement::{Action, Command, LOAD_CHUNK_BYTES, LoadChunk, LoadCommit, Parameter, Request, Statement};
 pub use value::{Value, ValueRef};

@@ -3,7 +3,7 @@
 //! Pure; any thread.
 
 use super::bytes::Input;
-use super::{Action, DecodeError, Request, codec};
+use super::{Action, DecodeError, LoadCommit, Request, codec};
 use raft::Index;
 use std::fmt;
 
@@ -116,7 +116,8 @@ impl RequestId {
     }
 }
 
-/// Equal for actions that ask for the same. What bounds a request (`db_timeout`) is no part of what it asks for.
+/// Equal for actions that ask for the same. What bounds a request (`db_timeout`) is no part of what it asks for, and neither is
+/// the name under which the parts of a file were sent.
 fn fingerprint(action: &Action) -> u64 {
     let without_bound = |request: &Request| Request { vm_steps_max: 0, ..request.clone() };
     let bytes = match action {
@@ -125,6 +126,12 @@ fn fingerprint(action: &Action) -> u64 {
         }
         Action::Request(request) if request.vm_steps_max > 0 => {
             codec::action_bytes(&Action::Request(without_bound(request)))
+        }
+        Action::Script(request) if request.vm_steps_max > 0 => {
+            codec::action_bytes(&Action::Script(without_bound(request)))
+        }
+        Action::LoadCommit(commit) => {
+            codec::action_bytes(&Action::LoadCommit(LoadCommit { load: 0, ..commit.clone() }))
         }
         _ => codec::action_bytes(action),
     };
@@ -169,6 +176,9 @@ mod tests {
         assert_ne!(of(&action("SELECT 1", 0)), of(&action("SELECT 2", 0)));
         let Action::Execute(request) = action("SELECT 1", 0) else { unreachable!() };
         assert_ne!(of(&Action::Execute(request.clone())), of(&Action::Request(request)));
+        let commit = |load, bytes| Action::LoadCommit(LoadCommit { load, chunks: 1, bytes, hash: [1; 32] });
+        assert_eq!(of(&commit(1, 512)), of(&commit(2, 512)));
+        assert_ne!(of(&commit(1, 512)), of(&commit(1, 1024)));
         // It stands in logs and databases: it must not change from one version to the next.
         assert_eq!(of(&Action::Vacuum), FINGERPRINT_OF_VACUUM);
     }

@@ -49,12 +49,53 @@ pub enum Action {
     Hash,
     /// What the majority holds the hash at `index` to be. Changes nothing.
     Verdict { index: Index, hash: [u8; 32] },
+    /// `/db/load` with SQL: its strings run as those of `Execute`, but BEGIN, COMMIT and ROLLBACK hold in them, and so does
+    /// `PRAGMA foreign_keys` up to their end. They answer numbers and no rows.
+    Script(Request),
+    /// Keeps a part of a database file that is on its way (`db::load`). The data stays as it is.
+    LoadChunk(LoadChunk),
+    /// Puts the file whose parts were kept in the place of the database.
+    LoadCommit(LoadCommit),
 }
+
+/// One part of a database file: all parts but the last have [`LOAD_CHUNK_BYTES`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadChunk {
+    /// Drawn for each load, so that parts of two never mix.
+    pub load: u128,
+    /// Counted from 0.
+    pub number: u32,
+    /// 1 to [`LOAD_CHUNK_BYTES`].
+    pub bytes: Vec<u8>,
+}
+
+/// What the parts make up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadCommit {
+    pub load: u128,
+    pub chunks: u32,
+    /// The size of the file.
+    pub bytes: u64,
+    /// BLAKE3 of the file.
+    pub hash: [u8; 32],
+}
+
+/// The size of a part: a multiple of every page size of SQLite, and far below what an entry may hold.
+pub const LOAD_CHUNK_BYTES: usize = 1024 * 1024;
 
 impl Action {
     /// The entry must be the last of its batch: something is to be done with exactly the database that it leaves.
     pub fn ends_batch(&self) -> bool {
         matches!(self, Action::Hash)
+    }
+
+    /// It does what a client asked for, so that a node may pass it on to the leader.
+    pub fn is_from_client(&self) -> bool {
+        match self {
+            Action::Execute(_) | Action::Request(_) | Action::Script(_) => true,
+            Action::LoadChunk(_) | Action::LoadCommit(_) => true,
+            Action::Barrier | Action::Vacuum | Action::Optimize { .. } | Action::Hash | Action::Verdict { .. } => false,
+        }
     }
 }
 

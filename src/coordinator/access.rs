@@ -45,6 +45,7 @@ pub(super) fn of_action(action: &Action) -> Option<Operation> {
     match action {
         Action::Execute(_) => Some(Operation::Execute),
         Action::Request(_) => Some(Operation::Request),
+        Action::Script(_) | Action::LoadChunk(_) | Action::LoadCommit(_) => Some(Operation::Load),
         Action::Barrier | Action::Vacuum | Action::Optimize { .. } | Action::Hash | Action::Verdict { .. } => None,
     }
 }
@@ -60,7 +61,7 @@ pub(super) fn failed(failure: Failure, operation: Operation) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Request, RequestId};
+    use crate::command::{LoadChunk, LoadCommit, Request, RequestId};
     use crate::net::call::{Candidate, JoinRequest, ReadLevel, ReadPurpose};
     use raft::{ClusterId, Incarnation, Index, Member, Membership, NodeId, Suffrage};
 
@@ -103,9 +104,14 @@ mod tests {
             (read(ReadPurpose::Query), Some(Operation::Query)),
             (read(ReadPurpose::Request), Some(Operation::Request)),
             (read(ReadPurpose::Backup), Some(Operation::Backup)),
-            (read(ReadPurpose::Load), Some(Operation::Load)),
             (write(Action::Execute(Request::default()), true), Some(Operation::Execute)),
             (write(Action::Request(Request::default()), true), Some(Operation::Request)),
+            (write(Action::Script(Request::default()), true), Some(Operation::Load)),
+            (write(Action::LoadChunk(LoadChunk { load: 1, number: 0, bytes: vec![1] }), true), Some(Operation::Load)),
+            (
+                write(Action::LoadCommit(LoadCommit { load: 1, chunks: 1, bytes: 1, hash: [0; 32] }), true),
+                Some(Operation::Load),
+            ),
         ] {
             assert_eq!(needed(&call), expected, "{call:?}");
         }

@@ -46,6 +46,10 @@ pub enum Error {
         why: String,
         key: Option<String>,
     },
+    /// A database that was sent cannot become that of the nodes: why.
+    UnfitDatabase(String),
+    /// Other nodes belong to the cluster.
+    NotSingleNode,
     /// `COMMIT` failed, or another failure of the whole request; the text is SQLite's or ours.
     Request(String),
 }
@@ -78,7 +82,8 @@ impl fmt::Display for Error {
                 write!(f, "{why} (outcome unknown: ask again with Idempotency-Key {key})")
             }
             Error::OutcomeUnknown { why, key: None } => write!(f, "{why} (outcome unknown)"),
-            Error::Request(text) => f.write_str(text),
+            Error::NotSingleNode => f.write_str("not single-node"),
+            Error::UnfitDatabase(text) | Error::Request(text) => f.write_str(text),
         }
     }
 }

@@ -5,12 +5,13 @@
 
 use super::{Coordinator, Error, access, read};
 use crate::auth::{AccessControl, Callers, Operation};
-use crate::command::Action;
+use crate::command::{Action, codec};
 use crate::net::call::{
     Answer, Call, CallAs, Failure, FailureKind, LeaderHint, Meta, ReadLevel, UNAUTHORIZED, WriteCall,
 };
 use crate::net::{Feed, Reply, Service, SnapshotSource};
 use crate::node::{NodeError, NodeHandle, snapshot_in};
+use crate::vars;
 use raft::{Envelope, Index, NodeId};
 use std::sync::{Arc, OnceLock};
 
@@ -147,6 +148,9 @@ impl Coordinator {
             Ok(node) => node,
             Err(answer) => return reply.send(*answer),
         };
+        if codec::is_load_commit(&write.payload) {
+            vars::cluster::NUM_LOAD_REQ.add(1);
+        }
         let coordinator = self.shared_self();
         // Further calls of the same node wait behind this one, reads among them: it asks again when there is no room.
         node.impatient().propose_encoded(

@@ -6,7 +6,7 @@
 
 use super::leader_call::call_leader;
 use super::write::{WriteDone, Written, answer_to};
-use super::{Coordinator, Error, ReadOptions, access};
+use super::{Coordinator, Error, access};
 use crate::auth::Callers;
 use crate::command::{Action, Command, Outcome, Repeat, RequestId};
 use crate::net::call::{Answer, Call, FailureKind, WriteCall};
@@ -41,7 +41,8 @@ impl Submission {
         coordinator: Arc<Coordinator>,
         action: Action,
         request: RequestId,
-        options: &ReadOptions,
+        callers: Callers,
+        timeout: Duration,
         done: WriteDone,
     ) -> Box<Submission> {
         let began_at = coordinator.node().map_or(Index(0), |node| node.shared().applied.get());
@@ -49,8 +50,8 @@ impl Submission {
             coordinator,
             action,
             request,
-            callers: options.callers.clone(),
-            deadline: Instant::now() + options.timeout,
+            callers,
+            deadline: Instant::now() + timeout,
             attempts: 0,
             open: false,
             began_at,

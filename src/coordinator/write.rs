@@ -2,6 +2,7 @@
 
 use super::submit::Submission;
 use super::{Coordinator, Error, ReadOptions};
+use crate::auth::Callers;
 use crate::command::{Action, Outcome, Repeat, Request, RequestId, StatementResult};
 use crate::node::handle::{Applied, ApplyDone};
 use crate::random;
@@ -35,6 +36,11 @@ impl Coordinator {
         self.write(request, options, Action::Request, done);
     }
 
+    /// `/db/load` with SQL: through the log, as one string in which transactions may begin and end.
+    pub fn load_text(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.write(request, options, Action::Script, done);
+    }
+
     fn write(&self, mut request: Request, options: &ReadOptions, action: fn(Request) -> Action, done: WriteDone) {
         let node = match Self::check_statements(&request.statements).and_then(|()| self.node()) {
             Ok(node) => node,
@@ -52,8 +58,25 @@ impl Coordinator {
         if options.redirect && !node.is_leader() {
             return self.redirect(options.timeout, Box::new(move |error| done(Err(error))));
         }
-        let action = action(request);
-        let id = match &options.idempotency_key {
+        let (callers, key) = (options.callers.clone(), options.idempotency_key.as_deref());
+        self.submit(action(request), callers, key, options.timeout, done);
+    }
+
+    /// Has an action applied once, by whichever node leads, under the client's key or an id that is drawn here. The leader must
+    /// permit it to `callers`.
+    pub(super) fn submit(
+        &self,
+        action: Action,
+        callers: Callers,
+        key: Option<&[u8]>,
+        timeout: Duration,
+        done: WriteDone,
+    ) {
+        let node = match self.node() {
+            Ok(node) => node,
+            Err(error) => return done(Err(error)),
+        };
+        let id = match key {
             Some(key) => match RequestId::from_client(key, Index(0), &action) {
                 Ok(id) => id,
                 Err(error) => return done(Err(Error::Request(error.to_string()))),
@@ -67,7 +90,7 @@ impl Coordinator {
                 RequestId::from_server(random, node.shared().applied.get(), &action)
             }
         };
-        Submission::new(self.shared_self(), action, id, options, done).attempt();
+        Submission::new(self.shared_self(), action, id, callers, timeout, done).attempt();
     }
 }
 

@@ -8,6 +8,7 @@
 //! transaction that also records how far it came, so that a crash in between repeats nothing.
 
 use super::context;
+use super::execute::Numbers;
 use super::fatal::{Fatal, refusal};
 use super::functions::NO_ROWID;
 use super::record::{self, Progress};
@@ -67,10 +68,18 @@ impl Item {
     /// It runs a client's statements.
     pub(super) fn has_sql(&self) -> bool {
         match self {
-            Item::Command(command) => matches!(command.action, Action::Execute(_) | Action::Request(_)),
+            Item::Command(command) => {
+                matches!(command.action, Action::Execute(_) | Action::Request(_) | Action::Script(_))
+            }
             Item::Encoded(_) => true,
             Item::Noop | Item::Membership(_) => false,
         }
+    }
+
+    /// The entry may exchange the database for another: it must be alone in its batch, and not before
+    /// [`Writer::take_load`] was asked.
+    pub fn may_exchange(&self) -> bool {
+        matches!(self, Item::Command(Command { action: Action::LoadCommit(_), .. }))
     }
 
     /// The entry must be the last of its batch: something is to be done with exactly the database that it leaves.
@@ -89,6 +98,8 @@ pub(super) struct Run<'a> {
     pub request: &'a Request,
     /// Statements that only read answer rows too.
     pub rows_from_reads: bool,
+    /// BEGIN and COMMIT hold, and no statement answers rows.
+    pub is_script: bool,
     /// Not in the batch's transaction.
     pub alone: bool,
     /// SQL statements met so far, those inside strings counted one by one.
@@ -107,6 +118,10 @@ pub(super) struct Run<'a> {
     pub statistics: bool,
     /// `PRAGMA defer_foreign_keys` is in force.
     pub deferral: bool,
+    /// A transaction that a script has begun: the connection's numbers before it.
+    pub began: Option<Numbers>,
+    /// `PRAGMA foreign_keys = OFF` is in force, in a script.
+    pub foreign_keys_off: bool,
 }
 
 /// How a SQL string ended.
@@ -121,12 +136,14 @@ pub(super) enum End {
 }
 
 impl<'a> Run<'a> {
-    fn new(id: LogId, seed: u64, request: &'a Request, rows_from_reads: bool, alone: bool) -> Run<'a> {
+    /// `request` is that of the command.
+    fn new(id: LogId, command: &Command, request: &'a Request, alone: bool) -> Run<'a> {
         Run {
             index: id.index.0,
-            seed,
+            seed: command.seed,
             request,
-            rows_from_reads,
+            rows_from_reads: matches!(command.action, Action::Request(_)),
+            is_script: matches!(command.action, Action::Script(_)),
             alone,
             statements: 0,
             resumed: None,
@@ -137,6 +154,8 @@ impl<'a> Run<'a> {
             changes_set: false,
             statistics: false,
             deferral: false,
+            began: None,
+            foreign_keys_off: false,
         }
     }
 
@@ -145,9 +164,14 @@ impl<'a> Run<'a> {
         self.request.vm_steps_max > 0 && self.steps_used >= self.request.vm_steps_max
     }
 
+    /// The statement that runs is one of several that succeed or fail together.
+    pub fn in_transaction(&self) -> bool {
+        self.request.transaction || self.began.is_some()
+    }
+
     /// Each statement is a scope of its own for `changes()`, so that a crash between two of them changes nothing.
     pub fn stands_alone(&self) -> bool {
-        self.alone && !self.request.transaction
+        self.alone && !self.in_transaction()
     }
 }
 
@@ -166,6 +190,9 @@ impl Writer {
                 let outcome = match self.repeat(command)? {
                     Some(repeat) => {
                         self.note_time(command.unix_time_us);
+                        if let Action::LoadCommit(commit) = &command.action {
+                            self.as_no_parent(|writer| writer.parts.forget_load(commit.load))?;
+                        }
                         Some(repeat)
                     }
                     None => self.command_in_group(id, command)?,
@@ -186,9 +213,24 @@ impl Writer {
         match &command.action {
             Action::Barrier | Action::Hash | Action::Verdict { .. } => Ok(Some(Outcome::default())),
             Action::Vacuum | Action::Optimize { .. } => Ok(None),
-            Action::Execute(request) | Action::Request(request) => {
-                let rows_from_reads = matches!(command.action, Action::Request(_));
-                let mut entry = Run::new(id, command.seed, request, rows_from_reads, false);
+            Action::LoadChunk(chunk) => {
+                let (time_us, mut refused) = (self.record.time_us, None);
+                self.as_no_parent(|writer| {
+                    refused = writer.parts.add(chunk, time_us)?;
+                    Ok(())
+                })?;
+                Ok(Some(refused.map_or_else(Outcome::default, |text| Outcome::error(text, Repeat::First))))
+            }
+            Action::LoadCommit(commit) => {
+                let mut text = "";
+                self.as_no_parent(|writer| {
+                    text = writer.parts.refuse(commit)?;
+                    Ok(())
+                })?;
+                Ok(Some(Outcome::error(text, Repeat::First)))
+            }
+            Action::Execute(request) | Action::Request(request) | Action::Script(request) => {
+                let mut entry = Run::new(id, command, request, false);
                 let Some(outcome) = self.run_in_group(&mut entry)? else { return Ok(None) };
                 self.end_entry(&entry)?;
                 self.record.changed = id.index;
@@ -198,7 +240,7 @@ impl Writer {
     }
 
     /// What to answer if the command's request was there before.
-    fn repeat(&mut self, command: &Command) -> Result<Option<Outcome>, Fatal> {
+    pub(super) fn repeat(&mut self, command: &Command) -> Result<Option<Outcome>, Fatal> {
         match &command.request {
             Some(id) => self.retries.answer(id),
             None => Ok(None),
@@ -221,7 +263,8 @@ impl Writer {
             {
                 writer.retries.keep(request, id, time_us, (!is_incomplete).then_some(outcome))?;
             }
-            writer.retries.trim(&writer.connection, id.index, time_us)
+            writer.retries.trim(&writer.connection, id.index, time_us)?;
+            writer.parts.forget_old(time_us)
         })?;
         self.record.applied = id;
         Ok(())
@@ -315,14 +358,17 @@ impl Writer {
         }
         self.begin_entry(command, progress)?;
         let mut outcome = match &command.action {
-            Action::Execute(request) | Action::Request(request) => {
-                let rows_from_reads = matches!(command.action, Action::Request(_));
-                let mut entry = Run::new(id, command.seed, request, rows_from_reads, true);
+            Action::Execute(request) | Action::Request(request) | Action::Script(request) => {
+                let mut entry = Run::new(id, command, request, true);
                 entry.statements = progress.statements;
                 entry.steps_used = progress.steps_used;
                 entry.trail.keeps_results = command.request.is_some() && !request.transaction;
                 if progress.statements > 0 {
                     entry.resumed = Some(trail::resume(&self.connection)?);
+                    entry.foreign_keys_off = progress.foreign_keys_off;
+                    if entry.foreign_keys_off {
+                        self.switch_foreign_keys_off(true)?;
+                    }
                 }
                 let outcome =
                     if request.transaction { self.run_transaction(&mut entry)? } else { self.run_alone(&mut entry)? };
@@ -343,7 +389,7 @@ impl Writer {
                 statistics = true;
                 Outcome { request_error, ..Outcome::default() }
             }
-            Action::Barrier | Action::Hash | Action::Verdict { .. } => {
+            Action::Barrier | Action::Hash | Action::Verdict { .. } | Action::LoadChunk(_) | Action::LoadCommit(_) => {
                 return Err(Fatal::new(format!("entry {id} could not be applied in a transaction")));
             }
         };
@@ -388,9 +434,7 @@ impl Writer {
     /// # Errors
     /// The machine failed, or the entry does not follow; the process must stop.
     pub fn skip(&mut self, id: LogId, command: Option<&Command>) -> Result<Outcome, Fatal> {
-        if id.index != self.record.applied.index.next() || id.term < self.record.applied.term {
-            return Err(Fatal::new(format!("entry {id} does not follow {}", self.record.applied)));
-        }
+        self.check_follows(id)?;
         run(&mut self.own.begin, "beginning a transaction")?;
         let mut outcome = None;
         if let Some(command) = command {
@@ -459,6 +503,9 @@ impl Writer {
     fn end_entry(&mut self, entry: &Run<'_>) -> Result<(), Fatal> {
         if entry.deferral {
             self.forget_deferral()?;
+        }
+        if entry.foreign_keys_off {
+            self.switch_foreign_keys_off(false)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Called by SQLite while it compiles a statement, on the compiling thread. It must not use the connection. Our own SQL
 //! (`Authority::Internal`, the default of a thread) may do everything; the connection's DEFENSIVE mode stands behind it.
 
-use super::context::{self, Authority, Context};
+use super::context::{self, Authority, Context, Control};
 use super::pragma::{self, Rule};
 use super::shadow;
 use super::sqlite::{AuthRequest, Verdict, code};
@@ -14,6 +14,7 @@ pub const RESERVED_TABLE: &str = "sqlite_ferrolite";
 
 pub const TEXT_TRANSACTION: &str =
     "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: send the statements in one request with 'transaction'";
+pub const TEXT_SAVEPOINT: &str = "SAVEPOINT, RELEASE and ROLLBACK TO are not allowed: use BEGIN and COMMIT";
 pub const TEXT_TEMP: &str = "temporary tables, indexes, triggers and views are not allowed";
 pub const TEXT_ATTACH: &str = "ATTACH and DETACH are not allowed";
 pub const TEXT_VACUUM_INTO: &str = "VACUUM INTO is not allowed";
@@ -50,7 +51,7 @@ pub fn authorize_write(request: &AuthRequest<'_>) -> Verdict {
     context::with(|c| match c.authority.get() {
         Authority::Internal => Verdict::Allow,
         Authority::Vacuum => vacuum(c, request),
-        Authority::Client => client(c, request),
+        Authority::Client | Authority::Script => client(c, request),
     })
 }
 
@@ -81,6 +82,17 @@ fn client(c: &Context, request: &AuthRequest<'_>) -> Verdict {
             _ => Verdict::Allow,
         },
         code::SQLITE_PRAGMA => pragma_verdict(c, request),
+        code::SQLITE_TRANSACTION if c.authority.get() == Authority::Script => {
+            let control = match request.first {
+                Some("BEGIN") => Control::Begin,
+                Some("COMMIT") => Control::Commit,
+                Some("ROLLBACK") => Control::Rollback,
+                _ => return refuse(c, TEXT_TRANSACTION),
+            };
+            notice(c, |n| n.control = Some(control));
+            Verdict::Allow
+        }
+        code::SQLITE_SAVEPOINT if c.authority.get() == Authority::Script => refuse(c, TEXT_SAVEPOINT),
         code::SQLITE_TRANSACTION | code::SQLITE_SAVEPOINT => refuse(c, TEXT_TRANSACTION),
         code::SQLITE_ATTACH | code::SQLITE_DETACH => refuse(c, TEXT_ATTACH),
         code::SQLITE_CREATE_TEMP_INDEX
@@ -197,7 +209,11 @@ fn is_statistics(name: &str) -> bool {
 
 fn pragma_verdict(c: &Context, request: &AuthRequest<'_>) -> Verdict {
     let has_value = request.second.is_some();
-    match pragma::rule(request.first.unwrap_or("")) {
+    let name = request.first.unwrap_or("");
+    if c.authority.get() == Authority::Script && name.eq_ignore_ascii_case("foreign_keys") {
+        notice(c, |n| n.foreign_keys = request.second.map(pragma::is_true));
+    }
+    match pragma::rule(name) {
         Rule::Schema | Rule::Report | Rule::Data => Verdict::Allow,
         Rule::Hint if has_value => Verdict::Ignore,
         Rule::Fixed if has_value => refuse(c, TEXT_PRAGMA),

@@ -15,6 +15,8 @@ use super::writer::{BUSY_TIMEOUT_MS, Writer};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What pages are counted as here, whatever size those of the database have: it may have been made elsewhere.
+const PAGE_BYTES: u64 = 4096;
 /// Pages in the WAL from which they are moved into the database file: 16 MB.
 const MOVE_PAGES: u32 = 4000;
 /// Pages between two moves while the WAL does not begin anew.
@@ -112,15 +114,20 @@ impl Writer {
     /// The machine failed; the process must stop.
     pub fn tidy_up(&mut self, is_pinned: bool) -> Result<(), Fatal> {
         self.checkpoints.is_pinned = is_pinned;
-        self.keep_wal_small(context::with(|c| c.wal_pages.get()))
+        self.keep_wal_small(self.wal_pages())
     }
 
     /// Only one long entry comes here without `tidy_up` in between.
     pub(super) fn tidy_up_within_entry(&mut self) -> Result<(), Fatal> {
-        match context::with(|c| c.wal_pages.get()) {
+        match self.wal_pages() {
             pages if pages >= WITHIN_ENTRY_PAGES => self.keep_wal_small(pages),
             _ => Ok(()),
         }
+    }
+
+    fn wal_pages(&self) -> u32 {
+        let bytes = u64::from(context::with(|c| c.wal_pages.get())) * u64::from(self.page_bytes);
+        u32::try_from(bytes / PAGE_BYTES).unwrap_or(u32::MAX)
     }
 
     fn keep_wal_small(&mut self, pages: u32) -> Result<(), Fatal> {
@@ -178,7 +185,7 @@ impl Writer {
                 target: "store",
                 "the -wal file has {} MB and cannot be reused: a read holds it. The oldest read of this node runs for \
                  {:.1} s; a copy for another node, or another process, may read too",
-                u64::from(pages) * 4096 / 1_000_000,
+                u64::from(pages) * PAGE_BYTES / 1_000_000,
                 oldest.as_secs_f64()
             );
         }

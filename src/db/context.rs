@@ -15,8 +15,18 @@ pub enum Authority {
     Internal,
     /// A client's statement.
     Client,
+    /// A statement of a client's script, which may also end and begin transactions.
+    Script,
     /// VACUUM while it runs: SQLite attaches a nameless scratch database.
     Vacuum,
+}
+
+/// What a statement of a script does to the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    Begin,
+    Commit,
+    Rollback,
 }
 
 /// What compiling a statement showed.
@@ -36,6 +46,9 @@ pub struct Noticed {
     /// A table is created; something is selected. Both: CREATE TABLE AS SELECT.
     pub creates_table: bool,
     pub selects: bool,
+    /// In a script: BEGIN, COMMIT or ROLLBACK; `PRAGMA foreign_keys` with this value.
+    pub control: Option<Control>,
+    pub foreign_keys: Option<bool>,
 }
 
 impl Noticed {
@@ -48,6 +61,8 @@ impl Noticed {
         writes_virtual: false,
         creates_table: false,
         selects: false,
+        control: None,
+        foreign_keys: None,
     };
 }
 

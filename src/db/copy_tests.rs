@@ -25,6 +25,20 @@ pub fn crash_here(dir: &Path) {
     }
 }
 
+/// What a crash at each step of `f` would leave behind.
+pub fn left_at_steps(f: impl FnOnce()) -> Vec<Scratch> {
+    let left = std::rc::Rc::new(RefCell::new(Vec::new()));
+    let leaves = std::rc::Rc::clone(&left);
+    AT_STEP.set(Some(Box::new(move |dir| {
+        let scratch = Scratch::new();
+        copy_dir(dir, scratch.dir());
+        leaves.borrow_mut().push(scratch);
+    })));
+    f();
+    AT_STEP.set(None);
+    left.take()
+}
+
 fn options() -> WriterOptions {
     WriterOptions { foreign_keys: false, cluster: ClusterId(1) }
 }

@@ -23,11 +23,14 @@ impl Tally {
             return;
         }
         let (statements, transactions, request) = match &command.action {
-            Action::Execute(request) => (&mut self.executions, &mut self.execute_transactions, request),
+            Action::Execute(request) | Action::Script(request) => {
+                (&mut self.executions, &mut self.execute_transactions, request)
+            }
             Action::Request(request) => (&mut self.requests, &mut self.request_transactions, request),
             Action::Barrier | Action::Vacuum | Action::Optimize { .. } | Action::Hash | Action::Verdict { .. } => {
                 return;
             }
+            Action::LoadChunk(_) | Action::LoadCommit(_) => return,
         };
         *statements += request.statements.len() as u64;
         *transactions += u64::from(request.transaction);

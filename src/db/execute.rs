@@ -7,7 +7,7 @@ use super::added_column;
 use super::apply::{End, Run, TEXT_FOREIGN_KEY};
 use super::authorizer;
 use super::bind::{BindError, Binder};
-use super::context::{self, As, Authority, Noticed};
+use super::context::{self, As, Authority, Control, Noticed};
 use super::fatal::{Fatal, is_machine_failure};
 use super::functions::NO_ROWID;
 use super::limits::ENTRY_RESULT_BYTES_MAX;
@@ -16,7 +16,7 @@ use super::record::Progress;
 use super::rowids;
 use super::shadow;
 use super::sqlite::memory::Budget;
-use super::sqlite::{Cached, Connection, Error, Script, Statement, Step, code};
+use super::sqlite::{Cached, Connection, Error, Script, Statement, StatementCache, Step, code};
 use super::steps::{Limit, STEPS_PER_PORTION};
 use super::tokens::{self, Leading};
 use super::trail::{Pending, Position};
@@ -27,6 +27,8 @@ use std::time::Instant;
 const TEXT_WRITE_TIMEOUT: &str = "execute timeout";
 const TEXT_MEMORY: &str = "the statement needs too much memory";
 const TEXT_READ_TIMEOUT: &str = "query timeout";
+const TEXT_UNFINISHED: &str =
+    "the text ends within a transaction: COMMIT is missing, and nothing that follows BEGIN was kept";
 const TEXT_SAME_NAMES: &str = "too many columns of the same name: give them names";
 
 /// The rows of a statement that has columns.
@@ -35,8 +37,8 @@ pub(super) struct Rows {
     pub rows: Vec<Vec<Value>>,
 }
 
-/// The connection's numbers before a statement that may have to be undone.
-struct Numbers {
+/// The connection's numbers before statements that may have to be undone.
+pub(super) struct Numbers {
     total_changes: i64,
     total_changes_base: i64,
     last_insert_rowid: i64,
@@ -67,6 +69,16 @@ impl Writer {
     /// Runs every statement of one string. The result is the rows of the last statement that has any, else the
     /// numbers after the last statement; the first error ends the string.
     pub(super) fn run_string(&mut self, entry: &mut Run<'_>, string: &command::Statement) -> Result<End, Fatal> {
+        let end = self.run_statements(entry, string)?;
+        let Some(before) = entry.began.take() else { return Ok(end) };
+        self.undo_transaction(&before)?;
+        Ok(match end {
+            End::Failed(error) => End::Failed(error),
+            _ => failed(TEXT_UNFINISHED.to_owned(), false),
+        })
+    }
+
+    fn run_statements(&mut self, entry: &mut Run<'_>, string: &command::Statement) -> Result<End, Fatal> {
         if string.sql.is_empty() {
             return Ok(End::Nothing);
         }
@@ -90,7 +102,7 @@ impl Writer {
             (any, rows) = (true, within.rows);
         }
         loop {
-            let mut cached = match self.next_statement(&mut script) {
+            let mut cached = match self.next_statement(&mut script, entry.is_script) {
                 Ok(Some(cached)) => cached,
                 Ok(None) => break,
                 Err(error) => return Ok(failed(self.sql_error(entry, error)?, false)),
@@ -106,7 +118,7 @@ impl Writer {
                 }
                 Err(BindError::Sqlite(error)) => Ran::failed(&self.sql_error(entry, error)?),
             };
-            if cached.meta.ddl || self.plan_is_of_its_time(cached.meta.noticed) {
+            if entry.is_script || cached.meta.ddl || self.plan_is_of_its_time(cached.meta.noticed) {
                 drop(cached);
             } else {
                 self.cache.put(cached);
@@ -142,15 +154,20 @@ impl Writer {
     }
 
     /// Takes the next statement from the script, with the authorizer watching.
-    fn next_statement(&mut self, script: &mut Script<'_>) -> Result<Option<Cached<Meta>>, Error> {
+    fn next_statement(&mut self, script: &mut Script<'_>, is_script: bool) -> Result<Option<Cached<Meta>>, Error> {
         let leading = tokens::leading(script.rest());
-        let _as = As::new(Authority::Client);
+        let _as = As::new(if is_script { Authority::Script } else { Authority::Client });
         let _budget = Budget::begin();
         context::with(|c| {
             c.refusal.set(None);
             c.noticed.set(Noticed::NOTHING);
         });
-        self.cache.next(&self.connection, script, |statement| describe(statement, leading))
+        let describe = |statement: &Statement| describe(statement, leading);
+        match is_script {
+            // What was compiled for another authority is of no use, and texts of this kind do not come twice.
+            true => StatementCache::new(0).next(&self.connection, script, describe),
+            false => self.cache.next(&self.connection, script, describe),
+        }
     }
 
     /// Runs one statement to its end, in the way that the entry's mode asks for.
@@ -163,8 +180,14 @@ impl Writer {
         if let Some(refusal) = self.refusal(cached)? {
             return Ok(Ran::failed(refusal));
         }
-        let vacuums = cached.meta.leading == Leading::Vacuum && !entry.request.transaction;
         let noticed = cached.meta.noticed;
+        match (noticed.control, noticed.foreign_keys) {
+            (None, None) => {}
+            _ if !entry.alone => return Ok(Ran::NeedsAlone),
+            (Some(control), _) => return self.control(entry, control),
+            (None, Some(on)) => return self.set_foreign_keys(entry, on),
+        }
+        let vacuums = cached.meta.leading == Leading::Vacuum && !entry.in_transaction();
         // SQLite's estimates of a changed table are made from those before, so that they could depend on the way that the
         // schema came to be. It is read anew after each change, as at a start.
         let gathers = noticed.gathers_statistics();
@@ -181,7 +204,7 @@ impl Writer {
             false if vacuums || statistics || noticed.writes_virtual => Ok(Ran::NeedsAlone),
             false => self.run_in_batch(entry, cached, number),
             true if vacuums => self.run_vacuum(entry, cached, number),
-            true if entry.request.transaction => self.run_undoable(entry, cached, number),
+            true if entry.in_transaction() => self.run_undoable(entry, cached, number),
             true => self.run_committed(entry, cached, number),
         }
     }
@@ -251,7 +274,7 @@ impl Writer {
         // Inside a transaction each savepoint would make virtual tables write out what they gathered so far. The one
         // use of it there is the second run below, which takes a full table.
         let full = context::with(|c| !c.full_tables.borrow().is_empty());
-        let undoable = full || !entry.request.transaction || !cached.meta.noticed.writes_virtual;
+        let undoable = full || !entry.in_transaction() || !cached.meta.noticed.writes_virtual;
         let before = self.numbers();
         if undoable {
             if let Some(text) = try_run(&mut self.own.savepoint, "setting a savepoint")? {
@@ -288,7 +311,7 @@ impl Writer {
         if copies && matches!(ran, Ran::Done(_)) && random_names(&self.connection)? {
             ran = Ran::Failed { text: TEXT_SAME_NAMES.to_owned(), is_read: false, undo: true };
         }
-        if !entry.request.transaction && self.violates_foreign_keys() {
+        if !entry.in_transaction() && self.violates_foreign_keys() {
             ran = Ran::Failed { text: TEXT_FOREIGN_KEY.to_owned(), is_read: false, undo: true };
         }
         if undoable {
@@ -302,6 +325,73 @@ impl Writer {
             }
         }
         Ok(ran)
+    }
+
+    /// BEGIN, COMMIT or ROLLBACK of a script, which runs alone.
+    fn control(&mut self, entry: &mut Run<'_>, control: Control) -> Result<Ran, Fatal> {
+        match (control, entry.began.take()) {
+            (Control::Begin, None) if !entry.request.transaction => {
+                // The schema as it stands in the database, since statistics may be gathered before the end: see
+                // `forget_statistics`.
+                self.forget_statistics()?;
+                run(&mut self.own.begin, "beginning a transaction")?;
+                entry.changes_set = false;
+                entry.began = Some(self.numbers());
+                Ok(Ran::Done(None))
+            }
+            (Control::Begin, began) => {
+                entry.began = began;
+                Ok(Ran::failed("cannot start a transaction within a transaction"))
+            }
+            (Control::Commit, None) => Ok(Ran::failed("cannot commit - no transaction is active")),
+            (Control::Rollback, None) => Ok(Ran::failed("cannot rollback - no transaction is active")),
+            (Control::Commit, Some(before)) => {
+                if self.violates_foreign_keys() {
+                    entry.began = Some(before);
+                    return Ok(Ran::failed(TEXT_FOREIGN_KEY));
+                }
+                let refused = self.commit_progress(entry, &Ran::Done(None))?;
+                if let Some(text) = refused {
+                    // What virtual tables write with the commit is the transaction's doing, and so is that they cannot.
+                    entry.began = Some(before);
+                    return Ok(Ran::failed(&text));
+                }
+                self.after_transaction(entry)
+            }
+            (Control::Rollback, Some(before)) => {
+                self.undo_transaction(&before)?;
+                run(&mut self.own.begin, "beginning a transaction")?;
+                if let Some(text) = self.commit_progress(entry, &Ran::Done(None))? {
+                    return Err(Fatal::new(format!("committing the progress of entry {}: {text}", entry.index)));
+                }
+                self.after_transaction(entry)
+            }
+        }
+    }
+
+    fn after_transaction(&mut self, entry: &mut Run<'_>) -> Result<Ran, Fatal> {
+        entry.deferral = false;
+        if std::mem::take(&mut entry.statistics) {
+            self.forget_statistics()?;
+        }
+        Ok(Ran::Done(None))
+    }
+
+    /// Rolls back what a script has begun; the transaction may be gone already.
+    fn undo_transaction(&mut self, before: &Numbers) -> Result<(), Fatal> {
+        self.roll_back()?;
+        self.forget_changes_since(before);
+        Ok(())
+    }
+
+    /// `PRAGMA foreign_keys` of a script: as with SQLite, it does nothing inside of a transaction. Where they are off
+    /// altogether they stay so.
+    fn set_foreign_keys(&mut self, entry: &mut Run<'_>, on: bool) -> Result<Ran, Fatal> {
+        if !entry.in_transaction() {
+            entry.foreign_keys_off = !on;
+            self.switch_foreign_keys_off(!on)?;
+        }
+        Ok(Ran::Done(None))
     }
 
     fn numbers(&self) -> Numbers {
@@ -346,6 +436,7 @@ impl Writer {
             last_insert_rowid: self.connection.last_insert_rowid(),
             total_changes: self.connection.total_changes() - base,
             steps_used: entry.steps_used,
+            foreign_keys_off: entry.foreign_keys_off,
         };
         let refused = self.try_commit("committing a statement")?;
         if refused.is_none() {
@@ -409,8 +500,8 @@ impl Writer {
         }
         let noticed = context::with(|c| c.noticed.get());
         if noticed.defer_foreign_keys {
-            entry.deferral = entry.request.transaction;
-            if !entry.request.transaction {
+            entry.deferral = entry.in_transaction();
+            if !entry.in_transaction() {
                 self.forget_deferral()?;
             }
         }
@@ -563,9 +654,9 @@ fn step_through(statement: &mut Statement, entry: &mut Run<'_>, meta: Meta) -> R
     Ok(Stepped::Rows(Some(Rows { columns, rows: collected.unwrap_or_default() })))
 }
 
-/// `/db/request` answers the rows of every statement, `/db/execute` those of writes that return some.
+/// `/db/request` answers the rows of every statement, `/db/execute` those of writes that return some, `/db/load` none.
 fn answers_rows(entry: &Run<'_>, meta: Meta) -> bool {
-    entry.rows_from_reads || meta.dml
+    !entry.is_script && (entry.rows_from_reads || meta.dml)
 }
 
 fn column(statement: &Statement, index: usize, qualify: bool) -> Column {

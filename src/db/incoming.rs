@@ -36,7 +36,7 @@ pub struct CopyTarget {
 #[derive(Debug)]
 pub struct Incoming {
     pub(super) path: PathBuf,
-    applied: LogId,
+    pub(super) applied: LogId,
 }
 
 impl Incoming {

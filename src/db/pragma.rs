@@ -107,6 +107,12 @@ pub fn rule(name: &str) -> Rule {
     }
 }
 
+/// What SQLite takes the value of a PRAGMA for that is either on or off.
+pub fn is_true(value: &str) -> bool {
+    let is = |word: &str| value.eq_ignore_ascii_case(word);
+    is("on") || is("yes") || is("true") || value.parse::<u64>().is_ok_and(|number| number != 0)
+}
+
 /// Does this SQL hold a PRAGMA for which the API refuses the whole request: `journal_mode`, `wal_autocheckpoint`,
 /// `synchronous` or `query_only` with a value, `wal_checkpoint` in any form? All statements of the string are looked
 /// at, whatever the spelling (comments, quotes, blanks, the call form).

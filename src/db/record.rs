@@ -5,7 +5,7 @@
 //! - 2 the membership at the applied index, 4 the index of its entry (u64; 0: not known)
 //! - 3 where the database came from, if it was copied from another node: see [`write_installed`]. The only row in which
 //!   nodes may differ
-//! - 5 and those from 1024 on: see `retries`; those below 0: see `trail`
+//! - 5 and those from 1024 on: see `retries`; 6 and those from 2^62 on: see `load`; those below 0: see `trail`
 
 use super::authorizer::RESERVED_TABLE;
 use super::fatal::Fatal;
@@ -62,6 +62,8 @@ pub struct Progress {
     pub total_changes: i64,
     /// VM steps taken of the request's budget.
     pub steps_used: u64,
+    /// `PRAGMA foreign_keys = OFF` holds, in a script.
+    pub foreign_keys_off: bool,
 }
 
 impl Record {
@@ -87,6 +89,7 @@ impl Record {
         put(&self.progress.last_insert_rowid.to_le_bytes());
         put(&self.progress.total_changes.to_le_bytes());
         put(&self.progress.steps_used.to_le_bytes());
+        put(&[u8::from(self.progress.foreign_keys_off)]);
         bytes
     }
 
@@ -117,6 +120,7 @@ impl Record {
                 last_insert_rowid: i64::from_le_bytes(take(&mut rest)),
                 total_changes: i64::from_le_bytes(take(&mut rest)),
                 steps_used: u64::from_le_bytes(take(&mut rest)),
+                foreign_keys_off: take::<1>(&mut rest) == [1],
             },
         })
     }
@@ -280,7 +284,13 @@ mod tests {
             vacuum_us: 4,
             optimize_us: 8,
             created_us: 9,
-            progress: Progress { statements: 5, last_insert_rowid: 6, total_changes: 7, steps_used: 10 },
+            progress: Progress {
+                statements: 5,
+                last_insert_rowid: 6,
+                total_changes: 7,
+                steps_used: 10,
+                foreign_keys_off: true,
+            },
         };
         assert_eq!(Record::decode(&record.encode()), Ok(record));
         assert!(Record::decode(&[1; 5]).is_err());

@@ -10,12 +10,13 @@
 //! - those that clients chose for [`CLIENT_IDS_KEPT_US`] of entry time, but at most [`CLIENT_IDS_MAX`] of them. A client
 //!   that does not say since when its key exists (`issued_after` 0) is protected that long and no longer.
 //!
-//! Rows of the reserved table: the entry's index plus [`ROW_FIRST`] is the rowid. A value is: version u8, outcome kept u8,
+//! Rows of the reserved table: the entry's index plus [`ROW_FIRST`] is the rowid, below [`ROW_PART_FIRST`]. A value is: version u8, outcome kept u8,
 //! key len u16 + bytes, fingerprint u64, term u64, entry time i64, and the outcome's bytes to the end (integers
 //! little-endian). One more row, [`ROW_TRIMMED`], says up to which index ids of either kind were let go.
 
 use super::authorizer::RESERVED_TABLE;
 use super::fatal::Fatal;
+use super::load::ROW_PART_FIRST;
 use super::own;
 use super::sqlite::{Connection, Statement, Step};
 use crate::command::{Outcome, Repeat, RequestId, ValueRef};
@@ -48,6 +49,9 @@ const SHORT_OUTCOME_BYTES_MAX: usize = 256;
 
 /// Rowids below are those of other records.
 const ROW_FIRST: i64 = 1024;
+/// The rows that are kept. A constant for SQL: see `ROW_FIRST` and `ROW_PART_FIRST`.
+const IS_KEPT: &str = "(id >= 1024 AND id < 4611686018427387904)";
+const _: () = assert!(ROW_FIRST == 1024 && ROW_PART_FIRST == 4_611_686_018_427_387_904);
 /// Where `trimmed_to` stands: 16 bytes.
 pub(super) const ROW_TRIMMED: i64 = 5;
 pub(super) const TRIMMED_BYTES: usize = 16;
@@ -237,8 +241,8 @@ impl Retries {
         }
         self.select.reset();
         self.trimmed_to_before = self.trimmed_to;
-        let sql = format!("SELECT id, value FROM {RESERVED_TABLE} WHERE id >= {ROW_FIRST} ORDER BY id");
-        let mut rows = own::prepare(connection, &sql)?;
+        let mut rows =
+            own::prepare(connection, &format!("SELECT id, value FROM {RESERVED_TABLE} WHERE {IS_KEPT} ORDER BY id"))?;
         while rows.step().map_err(failed)? == Step::Row {
             let id = rows.column_integer(0).ok_or_else(unreadable)?;
             let row = Row::decode(rows.column_bytes(1)).ok_or_else(unreadable)?;
@@ -295,18 +299,39 @@ impl Retries {
     /// Keeps what the entry came to, inside its transaction. `outcome` is `None` where it is known to be too large. The
     /// connection's counters change.
     pub fn keep(&mut self, id: &RequestId, entry: LogId, time_us: i64, outcome: Option<&Outcome>) -> Result<(), Fatal> {
+        let (row, outcome_bytes) = self.row(id, entry, time_us, outcome);
+        let parameters = [ValueRef::Integer(rowid_of(entry.index)), ValueRef::Blob(&row)];
+        own::run_with(&mut self.insert, &parameters, "keeping a request id")?;
+        let hash = self.known.hasher.hash_one(id.key());
+        let class = Class::of(id.is_from_client());
+        self.known.push_back(class, Kept { index: entry.index, time_us, hash, outcome_bytes });
+        self.undo.push(Undo::Added(class));
+        Ok(())
+    }
+
+    /// As [`Retries::keep`], in a database that is to take the place of this one.
+    pub fn keep_elsewhere(
+        &self,
+        other: &Connection,
+        id: &RequestId,
+        entry: LogId,
+        time_us: i64,
+        outcome: &Outcome,
+    ) -> Result<(), Fatal> {
+        let (row, _) = self.row(id, entry, time_us, Some(outcome));
+        let mut insert = own::prepare(other, &format!("INSERT INTO {RESERVED_TABLE} VALUES(?1, ?2)"))?;
+        let parameters = [ValueRef::Integer(rowid_of(entry.index)), ValueRef::Blob(&row)];
+        own::run_with(&mut insert, &parameters, "keeping a request id")
+    }
+
+    /// A row's value, and how many bytes of it are the outcome's.
+    fn row(&self, id: &RequestId, entry: LogId, time_us: i64, outcome: Option<&Outcome>) -> (Vec<u8>, u32) {
         let is_full = self.known.outcomes_bytes > OUTCOMES_BYTES_MAX;
         let bytes_max = if is_full { SHORT_OUTCOME_BYTES_MAX } else { OUTCOME_BYTES_MAX };
         let outcome = outcome.and_then(|outcome| outcome.encode_timeless(bytes_max));
         let (key, fingerprint) = (id.key(), id.fingerprint);
         let row = Row { key, fingerprint, term: entry.term, time_us, outcome: outcome.as_deref() };
-        let parameters = [ValueRef::Integer(rowid_of(entry.index)), ValueRef::Blob(&row.encode())];
-        own::run_with(&mut self.insert, &parameters, "keeping a request id")?;
-        let hash = self.known.hasher.hash_one(key);
-        let class = Class::of(id.is_from_client());
-        self.known.push_back(class, Kept { index: entry.index, time_us, hash, outcome_bytes: row.outcome_bytes() });
-        self.undo.push(Undo::Added(class));
-        Ok(())
+        (row.encode(), row.outcome_bytes())
     }
 
     /// Lets old ids go, inside the entry's transaction. The connection's counters change.
@@ -365,8 +390,21 @@ impl Retries {
     }
 }
 
+/// Copies all rows that are kept, inside the open transaction of `to`, which has none yet.
+pub(super) fn copy(from: &Connection, to: &Connection) -> Result<(), Fatal> {
+    const DOING: &str = "copying the request ids";
+    let which = format!("{IS_KEPT} OR id = {ROW_TRIMMED}");
+    let mut rows = own::prepare(from, &format!("SELECT id, value FROM {RESERVED_TABLE} WHERE {which} ORDER BY id"))?;
+    let mut put = own::prepare(to, &format!("INSERT OR REPLACE INTO {RESERVED_TABLE} VALUES(?1, ?2)"))?;
+    while rows.step().map_err(|error| Fatal::sqlite(DOING, &error))? == Step::Row {
+        own::run_with(&mut put, &[rows.column(0), rows.column(1)], DOING)?;
+    }
+    Ok(())
+}
+
 fn rowid_of(index: Index) -> i64 {
-    i64::try_from(index.0).ok().and_then(|index| index.checked_add(ROW_FIRST)).expect("a log is shorter than 2^62")
+    let rowid = i64::try_from(index.0).ok().and_then(|index| index.checked_add(ROW_FIRST));
+    rowid.filter(|rowid| *rowid < ROW_PART_FIRST).expect("a log is shorter than 2^62")
 }
 
 fn index_of(rowid: i64) -> Index {

@@ -8,6 +8,8 @@ use super::checkpoint::{Checkpoints, WAL_BYTES_KEPT};
 use super::context::{self, Noticed};
 use super::counting::Tally;
 use super::fatal::{Fatal, refusal};
+use super::load::Parts;
+use super::own;
 use super::record::{self, Record};
 use super::retries::Retries;
 use super::sqlite::{self, Access, Connection, Statement, StatementCache, Step};
@@ -70,10 +72,13 @@ pub struct Writer {
     pub(super) cache: StatementCache<Meta>,
     pub(super) retries: Retries,
     pub(super) trail: TrailStatements,
+    pub(super) parts: Parts,
     pub(super) tally: Tally,
     pub(super) connection: Connection,
     pub(super) record: Record,
+    /// Foreign keys are enforced now. `-fk` says so, but a script may switch them off up to its end.
     pub(super) foreign_keys: bool,
+    foreign_keys_flag: bool,
     /// Some SQL may call `changes()`: its value must not come from an earlier entry.
     pub(super) scope_changes: bool,
     /// The planner may know more of the tables than their definitions (ANALYZE has run).
@@ -91,6 +96,7 @@ pub struct Writer {
     /// An index or a foreign key on a shadow table, which clients can make no more, is there all the same.
     pub(super) is_tampered: bool,
     pub(super) checkpoints: Checkpoints,
+    pub(super) page_bytes: u32,
 }
 
 /// What the applier remembers of a client's statement.
@@ -240,6 +246,7 @@ impl Writer {
         let own = OwnStatements::prepare(&connection)?;
         let retries = Retries::open(&connection)?;
         let trail = TrailStatements::prepare(&connection)?;
+        let parts = Parts::open(&connection)?;
         connection.harden(options.foreign_keys).map_err(failed)?;
         connection.plan_without_values().map_err(failed)?;
         functions::install(&connection).map_err(failed)?;
@@ -259,9 +266,11 @@ impl Writer {
             cache: StatementCache::new(CACHED_STATEMENTS_MAX),
             retries,
             trail,
+            parts,
             tally: Tally::default(),
             record,
             foreign_keys: options.foreign_keys,
+            foreign_keys_flag: options.foreign_keys,
             scope_changes: connection.query_integer(calls_changes).map_err(failed)?.is_some(),
             has_statistics: has_statistics(&connection)?,
             wants_fresh_schema: false,
@@ -271,6 +280,7 @@ impl Writer {
             is_tampered: shadow::is_tampered(&connection, &names)?,
             names,
             checkpoints: Checkpoints::default(),
+            page_bytes: own::number(&connection, "PRAGMA page_size")?,
             connection,
         })
     }
@@ -290,6 +300,21 @@ impl Writer {
         self.connection.set_foreign_keys(false).map_err(failed)?;
         write(self)?;
         self.connection.set_foreign_keys(self.foreign_keys).map_err(failed)
+    }
+
+    /// Enforces foreign keys as `-fk` says, or not at all.
+    pub(super) fn switch_foreign_keys_off(&mut self, off: bool) -> Result<(), Fatal> {
+        self.foreign_keys = self.foreign_keys_flag && !off;
+        let switched = self.connection.set_foreign_keys(self.foreign_keys);
+        switched.map_err(|error| Fatal::sqlite("switching foreign keys", &error))
+    }
+
+    /// Entries are applied one after the other, each once.
+    pub(super) fn check_follows(&self, id: LogId) -> Result<(), Fatal> {
+        if id.index != self.record.applied.index.next() || id.term < self.record.applied.term {
+            return Err(Fatal::new(format!("entry {id} does not follow {}", self.record.applied)));
+        }
+        Ok(())
     }
 
     /// The database file.
@@ -467,6 +492,7 @@ impl Writer {
             return Ok(Some(text));
         }
         self.retries.committed();
+        self.parts.committed();
         self.tally.committed();
         self.schema_changed = false;
         self.tidy_up_within_entry()?;
@@ -479,6 +505,7 @@ impl Writer {
             run(&mut self.own.rollback, "rolling back")?;
         }
         self.retries.rolled_back();
+        self.parts.rolled_back(&self.connection)?;
         self.tally.rolled_back();
         self.follow_schema()
     }

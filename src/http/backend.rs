@@ -3,12 +3,12 @@
 //! Continuations run exactly once, on any thread, and must neither block nor encode: handlers pass the work on to a
 //! worker with [`super::reply::Reply::send_with`].
 
-use crate::auth::Credentials;
+use crate::auth::{Callers, Credentials};
 use crate::command::{Request, ResultSink, Statement};
 use crate::coordinator::peers::{LeaderDone, NodeDone, NodesDone};
 use crate::coordinator::{
-    AdminDone, AdminOptions, BackupDone, BackupRequest, Coordinator, Error, PermitDone, QueueDone, ReadOptions,
-    ReadPermit, StoreStatus, VerifyDone, WriteDone,
+    AdminDone, AdminOptions, BackupDone, BackupRequest, BootStart, Coordinator, Error, LoadDone, LoadRequest,
+    LoadSource, PermitDone, QueueDone, ReadOptions, ReadPermit, StoreStatus, VerifyDone, WriteDone,
 };
 use raft::Index;
 use std::time::{Duration, SystemTime};
@@ -17,6 +17,9 @@ use std::time::{Duration, SystemTime};
 pub trait Backend: Send + Sync + 'static {
     fn execute(&self, request: Request, options: &ReadOptions, done: WriteDone);
     fn request(&self, request: Request, options: &ReadOptions, done: WriteDone);
+    fn load_text(&self, request: Request, options: &ReadOptions, done: WriteDone);
+    fn load_file(&self, request: LoadRequest, done: LoadDone);
+    fn boot(&self, source: LoadSource, callers: Callers) -> BootStart;
     fn only_reads(&self, request: &Request) -> Result<bool, Error>;
     fn permit_read(&self, options: &ReadOptions, done: PermitDone);
     fn read(
@@ -51,6 +54,18 @@ impl Backend for Coordinator {
 
     fn request(&self, request: Request, options: &ReadOptions, done: WriteDone) {
         self.request(request, options, done)
+    }
+
+    fn load_text(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.load_text(request, options, done)
+    }
+
+    fn load_file(&self, request: LoadRequest, done: LoadDone) {
+        self.load_file(request, done)
+    }
+
+    fn boot(&self, source: LoadSource, callers: Callers) -> BootStart {
+        self.boot(source, callers)
     }
 
     fn only_reads(&self, request: &Request) -> Result<bool, Error> {

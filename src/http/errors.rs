@@ -39,6 +39,8 @@ fn shape(error: &Error) -> Shape<'_> {
         | Error::AlreadyLeader
         | Error::NodeNotFound
         | Error::OutcomeUnknown { .. }
+        | Error::UnfitDatabase(_)
+        | Error::NotSingleNode
         | Error::Request(_) => Shape::Api,
     }
 }

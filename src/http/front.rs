@@ -5,6 +5,7 @@
 
 use super::backend::Backend;
 use super::basic;
+use super::engine::config::SCRATCH_BYTES_MAX;
 use super::engine::{Body, Handler, HeadView, Request, Responder, Response};
 use super::headers::{self, CommonHeaders};
 use super::params::{self, Flag, Params};
@@ -20,6 +21,8 @@ use std::time::Instant;
 
 /// Bodies up to this many bytes are read also when the request will be refused: the client keeps its connection.
 const BODY_READ_ANYWAY_BYTES: u64 = 64 * 1024;
+/// The largest database that can be sent: what scratch files may hold.
+const DATABASE_BYTES_MAX: u64 = SCRATCH_BYTES_MAX;
 
 /// What all handlers share.
 pub struct Api {
@@ -141,6 +144,12 @@ impl Refused {
 }
 
 impl Handler for Front {
+    fn body_bytes_max(&self, path: &str, others_max: u64) -> u64 {
+        let takes_database = params::decode_path(path).is_some_and(|path| router::takes_database(&path));
+        // It stays in its scratch file, and memory holds a part of it at a time.
+        if takes_database { others_max.max(DATABASE_BYTES_MAX) } else { others_max }
+    }
+
     fn handle(&self, request: Request, responder: Responder) {
         let started = Instant::now();
         let reply = Reply::new(responder, self.common.clone());

@@ -2,8 +2,8 @@
 
 use super::front::Call;
 use super::handlers::{
-    admin, backup, console, debug, execute, leader, licenses, nodes, query, readyz, remove, request, sql, status,
-    unsupported, verify,
+    admin, backup, boot, console, debug, execute, leader, licenses, load, nodes, query, readyz, remove, request, sql,
+    status, verify,
 };
 use super::headers::{JSON, TEXT};
 use super::reply::Reply;
@@ -51,6 +51,11 @@ pub fn find(path: &str) -> Option<&'static Route> {
     ROUTES.iter().find(|route| route.matches(path))
 }
 
+/// May the body of a request to this path be a whole database?
+pub fn takes_database(path: &str) -> bool {
+    find(path).is_some_and(|route| route.permissions.contains(&Permission::Load))
+}
+
 const GET: &[&str] = &["GET"];
 const POST: &[&str] = &["POST"];
 const GET_POST: &[&str] = &["GET", "POST"];
@@ -93,9 +98,9 @@ static ROUTES: [Route; 22] = [
     route("/db/query", Prefix, GET_POST, &[Query], query::handle).typed(JSON).counted(&vars::http::QUERIES),
     route("/db/request", Prefix, POST, &[Query, Execute], request::handle).typed(JSON).counted(&vars::http::REQUESTS),
     route("/db/backup", Prefix, GET, &[Backup], backup::handle).counted(&vars::http::BACKUPS),
-    route("/db/load", Prefix, POST, &[Load], unsupported::load).counted(&vars::http::LOADS),
+    route("/db/load", Prefix, POST, &[Load], load::handle).counted(&vars::http::LOADS),
     route("/db/sql", Prefix, GET_POST, &[Query], sql::handle).typed(JSON).counted(&vars::http::SQL_ANALYZE),
-    route("/boot", Exact, POST, &[Load], unsupported::boot).counted(&vars::http::BOOT),
+    route("/boot", Exact, POST, &[Load], boot::handle).counted(&vars::http::BOOT),
     route("/snapshot", Exact, POST, &[Snapshot], admin::snapshot).counted(&vars::http::USER_SNAPSHOTS),
     route("/reap", Exact, POST, &[Snapshot], admin::reap).counted(&vars::http::USER_REAPS),
     route("/verify", Exact, POST, &[Snapshot], verify::handle).typed(JSON),

@@ -99,7 +99,6 @@ pub enum ReadPurpose {
     /// A `/db/request` that only reads.
     Request,
     Backup,
-    Load,
 }
 
 impl From<ReadPurpose> for Operation {
@@ -108,7 +107,6 @@ impl From<ReadPurpose> for Operation {
             ReadPurpose::Query => Operation::Query,
             ReadPurpose::Request => Operation::Request,
             ReadPurpose::Backup => Operation::Backup,
-            ReadPurpose::Load => Operation::Load,
         }
     }
 }

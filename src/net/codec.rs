@@ -151,7 +151,6 @@ pub fn encode_call(call: &CallAs, out: &mut Vec<u8>) -> Result<(), CodecError> {
                 ReadPurpose::Query => 1,
                 ReadPurpose::Request => 2,
                 ReadPurpose::Backup => 3,
-                ReadPurpose::Load => 4,
             });
         }
         Call::Hash { index } => {
@@ -351,7 +350,6 @@ pub fn decode_call(bytes: &[u8]) -> Result<CallAs, CodecError> {
                 1 => ReadPurpose::Query,
                 2 => ReadPurpose::Request,
                 3 => ReadPurpose::Backup,
-                4 => ReadPurpose::Load,
                 _ => return Err(CodecError("unknown purpose")),
             },
         },

@@ -58,7 +58,6 @@ fn plain_calls() -> Vec<Call> {
         Call::ReadIndex { level: ReadLevel::Strong, purpose },
         Call::ReadIndex { level: ReadLevel::Weak, purpose: ReadPurpose::Request },
         Call::ReadIndex { level: ReadLevel::Weak, purpose: ReadPurpose::Backup },
-        Call::ReadIndex { level: ReadLevel::Weak, purpose: ReadPurpose::Load },
         Call::Hash { index: Index(12) },
     ]
 }

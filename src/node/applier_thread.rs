@@ -11,8 +11,8 @@ use super::raft_peers::ArrivedCopy;
 use super::raft_thread::RaftInput;
 use super::spawn::stop_process;
 use super::verify;
-use crate::command::{Action, Command};
-use crate::db::{Fatal, HashSource, Item, Readers, pace};
+use crate::command::{Action, Command, Outcome};
+use crate::db::{Fatal, HashSource, Incoming, Item, Readers, pace};
 use crate::vars;
 use raft::{Entry, LogId};
 use std::sync::Arc;
@@ -29,6 +29,10 @@ const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How long reads under way may go on when the database is to be replaced.
 const READERS_GRACE: Duration = Duration::from_secs(1);
+
+/// Entries of the log that are kept behind a loaded database. The parts of it are a megabyte each, and who lags far behind
+/// gets the database sooner than them.
+const TRAILING_LOADED: u64 = 64;
 
 /// Log bytes applied since the last durable commit that force the next one, between the timer's looks.
 const UNCOMPACTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -189,11 +193,15 @@ impl ApplierThread {
             let mut items = Vec::with_capacity(take);
             let mut waiters = Vec::with_capacity(take);
             for (at, committed) in batch[..take].iter_mut().enumerate() {
-                self.bytes_since_durable += committed.entry.payload.len() as u64;
                 let item = Item::decode(&committed.entry).unwrap_or_else(|error| {
                     stop_process(&format!("log entry {} cannot be read", committed.entry.id), &error)
                 });
-                let ends_batch = is_check(&item);
+                if at > 0 && item.may_exchange() {
+                    take = at;
+                    break;
+                }
+                self.bytes_since_durable += committed.entry.payload.len() as u64;
+                let ends_batch = is_check(&item) || item.may_exchange();
                 items.push((committed.entry.id, item));
                 waiters.push(committed.done.take());
                 if ends_batch {
@@ -202,6 +210,13 @@ impl ApplierThread {
                 }
             }
             batch.drain(..take);
+            let exchanged = match items.as_slice() {
+                [(id, item)] if item.may_exchange() => self.exchange_for(*id, item, &mut waiters),
+                _ => false,
+            };
+            if exchanged {
+                continue;
+            }
             self.apply_items(&items, waiters);
             if let Some((id, Item::Command(command))) = items.last() {
                 self.check_copy(*id, &command.action);
@@ -245,6 +260,42 @@ impl ApplierThread {
     fn install(&mut self, copy: ArrivedCopy) {
         let ArrivedCopy { meta, incoming, done } = copy;
         let began = Instant::now();
+        let applied = self.exchange(incoming);
+        assert_eq!(applied, meta.last, "the copy is what was offered");
+        self.shared.hashes.begin_at(applied.index);
+        self.publish(applied);
+        self.shared.quarantine.end();
+        log::info!(target: "store", "took over a copy of the leader's database up to {applied} in {:?}", began.elapsed());
+        vars::store::NUM_RESTORES.add(1);
+        let _ = self.raft_tx.send(RaftInput::CopyInstalled(meta));
+        done(Ok(()));
+    }
+
+    /// Exchanges the database for the one that a load has brought, if this entry asks for it and all of it is there. False: the
+    /// entry is to be applied as any other.
+    fn exchange_for(&mut self, id: LogId, item: &Item, waiters: &mut Vec<Option<ApplyDone>>) -> bool {
+        let began = Instant::now();
+        let incoming = match self.writer.take_load(id, item) {
+            Ok(Some(incoming)) => incoming,
+            Ok(None) => return false,
+            Err(fatal) => self.stop(&fatal),
+        };
+        let applied = self.exchange(incoming);
+        assert_eq!(applied, id, "the loaded database holds the entry that brought it");
+        self.publish(applied);
+        log::info!(target: "store", "the database was replaced by a loaded one at {applied} in {:?}", began.elapsed());
+        let is_alone = self.shared.members.lock().len() <= 1;
+        let trailing = (!is_alone).then_some(TRAILING_LOADED);
+        let _ = self.raft_tx.send(RaftInput::DatabaseDurable { durable: applied, trailing });
+        for done in waiters.drain(..).flatten() {
+            done(Ok(Applied { id, outcome: Outcome::default() }));
+        }
+        true
+    }
+
+    /// Puts a whole database on disk in the place of this one, and gives the entry up to which it is applied. Readers finish
+    /// first, new ones wait.
+    fn exchange(&mut self, incoming: Incoming) -> LogId {
         self.shared.pins.clear();
         self.readers.hold(READERS_GRACE);
         if let Err(fatal) = self.writer.replace_with(incoming) {
@@ -253,16 +304,9 @@ impl ApplierThread {
         self.readers.reopen();
         self.shared.pins.allow();
         let applied = self.writer.applied().id;
-        assert_eq!(applied, meta.last, "the copy is what was offered");
         self.durable = applied;
         self.bytes_since_durable = 0;
-        self.shared.hashes.begin_at(applied.index);
-        self.publish(applied);
-        self.shared.quarantine.end();
-        log::info!(target: "store", "took over a copy of the leader's database up to {applied} in {:?}", began.elapsed());
-        vars::store::NUM_RESTORES.add(1);
-        let _ = self.raft_tx.send(RaftInput::CopyInstalled(meta));
-        done(Ok(()));
+        applied
     }
 
     fn skip_entry(&mut self, committed: Committed) {

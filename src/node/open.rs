@@ -3,7 +3,6 @@
 use super::applied::AppliedIndex;
 use super::applier_thread::{APPLIER_INBOX_MAX, ApplierThread, CompactionPolicy};
 use super::clock::EntryClock;
-use super::database::Database;
 use super::handle::{NodeHandle, Shared, Started};
 use super::inbox::inbox;
 use super::net_peers::NetPeers;
@@ -16,7 +15,7 @@ use super::verify::{Hashes, Quarantine};
 use super::wal_thread::{WAL_INBOX_MAX, WalThread};
 use crate::config::{RaftTiming, SnapshotConfig};
 use crate::coordinator::status::{Member as MemberStatus, RaftStatus};
-use crate::db::{ReaderOptions, Readers, Writer, WriterOptions};
+use crate::db::{ReaderOptions, Readers, Writer};
 use crate::net::{Identity, NetHandle};
 use crate::random;
 use parking_lot::Mutex;
@@ -96,6 +95,7 @@ impl Node {
         let disk = Arc::new(FsDisk::open(&data_dir.join(WAL_DIR))?);
         // Only the holder of the lock may: others' files may be in use.
         crate::db::backup::discard(data_dir)?;
+        crate::db::load::discard(data_dir)?;
         Ok(Lock { disk })
     }
 
@@ -206,9 +206,8 @@ fn start(store: Store, recovered: Recovered, incarnation: Incarnation, net: NetH
     };
     // Of what the database holds, only that is surely on disk of which the log was once let go.
     let durable = found.first;
-    let writer_options = WriterOptions { foreign_keys: options.foreign_keys, cluster: found.cluster_id };
     let mut applier = ApplierThread::new(
-        Database::new(writer, writer_options),
+        writer,
         Arc::clone(&readers),
         applier_rx,
         raft_tx.clone(),

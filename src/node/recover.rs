@@ -3,6 +3,7 @@
 //! Recovery asks two things only: what the log holds (`raft::wal`) and what the database says that it has applied (one
 //! row, written in the same transaction as the entries). Nothing else decides, so nothing else can contradict them.
 
+use super::database::Database;
 use super::open::{DATABASE_FILE, Lock, NodeOptions, Origin, WAL_DIR};
 use crate::db::{Fatal, Item, Writer, WriterOptions};
 use crate::random;
@@ -20,7 +21,7 @@ const SCAN_BYTES_MAX: u64 = 1024 * 1024;
 pub struct Store {
     pub(super) wal: Wal,
     pub(super) found: raft::wal::Recovered,
-    pub(super) writer: Writer,
+    pub(super) writer: Database,
     pub(super) options: NodeOptions,
     pub(super) origin: Origin,
     /// The entry that is to fail instead of being applied.
@@ -127,6 +128,7 @@ impl Store {
                 torn.file, torn.offset, torn.reason
             );
         }
+        let writer = Database::new(writer, writer_options);
         Ok(Store { wal, found, writer, options, origin, skip })
     }
 
@@ -157,7 +159,7 @@ impl Store {
             for entry in &entries {
                 let item = Item::decode(entry)
                     .map_err(|error| OpenError::Mismatch(format!("log entry {} cannot be read: {error}", entry.id)))?;
-                self.writer.apply_batch(&[(entry.id, item)])?;
+                self.writer.apply(entry.id, item)?;
                 next = entry.id.index.next();
             }
         }

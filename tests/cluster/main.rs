@@ -13,5 +13,6 @@ mod forming;
 mod frozen;
 mod group;
 mod leaving;
+mod loads;
 mod serving;
 mod twins;

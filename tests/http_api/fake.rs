@@ -1,13 +1,13 @@
 //! A node that is not there: it answers by what the SQL says, and notes what it was asked.
 
-use ferrolite::auth::{AccessControl, Credentials, Operation};
+use ferrolite::auth::{AccessControl, Callers, Credentials, Operation};
 use ferrolite::command::{Column, Request, ResultSink, Statement, StatementResult, ValueRef};
 use ferrolite::config::{Config, Launch};
 use ferrolite::coordinator::peers::{LeaderDone, NodeDone, NodeReport, NodesDone};
 use ferrolite::coordinator::status::{Member, RaftStatus, StoreStatus};
 use ferrolite::coordinator::{
-    AdminDone, AdminOptions, BackupDone, BackupRequest, BackupStream, Error, Level, PermitDone, QueueDone, ReadOptions,
-    ReadPermit, VerifyDone, WriteDone, Written,
+    AdminDone, AdminOptions, BackupDone, BackupRequest, BackupStream, BootStart, Error, Level, LoadDone, LoadRequest,
+    LoadSource, PermitDone, QueueDone, ReadOptions, ReadPermit, VerifyDone, WriteDone, Written,
 };
 use ferrolite::db::DbStatus;
 use ferrolite::http::Front;
@@ -249,6 +249,42 @@ impl Backend for Fake {
     fn request(&self, request: Request, options: &ReadOptions, done: WriteDone) {
         self.note("request", Some(&request), Some(options));
         self.write(&request, done);
+    }
+
+    fn load_text(&self, request: Request, options: &ReadOptions, done: WriteDone) {
+        self.note("load_text", Some(&request), Some(options));
+        self.write(&request, done);
+    }
+
+    /// A file that ends with `bad` is none that could be loaded.
+    fn load_file(&self, request: LoadRequest, done: LoadDone) {
+        self.note("load_file", None, None);
+        if !self.has_leader.load(Ordering::SeqCst) {
+            return done(Err(Error::LeaderNotFound));
+        }
+        if request.redirect {
+            return done(Err(Error::Redirect { leader_url: "http://leader:4001".to_owned() }));
+        }
+        done(Ok(Box::new(move || {
+            let bytes = request.source.into_bytes().expect("it lies in memory");
+            if bytes.ends_with(b"bad") {
+                return Err(Error::UnfitDatabase("no room".to_owned()));
+            }
+            Ok(Written { results: Vec::new(), raft_index: raft::Index(42), served_by: Some("leader:4002".to_owned()) })
+        })));
+    }
+
+    fn boot(&self, source: LoadSource, _callers: Callers) -> BootStart {
+        self.note("boot", None, None);
+        let has_leader = self.has_leader.load(Ordering::SeqCst);
+        Box::new(move || {
+            let bytes = source.into_bytes().expect("it lies in memory");
+            match bytes.ends_with(b"bad") {
+                _ if !has_leader => Err(Error::NotLeader),
+                true => Err(Error::UnfitDatabase("no room".to_owned())),
+                false => Ok(()),
+            }
+        })
     }
 
     fn only_reads(&self, request: &Request) -> Result<bool, Error> {

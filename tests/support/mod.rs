@@ -6,6 +6,7 @@
 // Each test binary compiles this module anew and uses only the part of it that it needs.
 #![allow(dead_code, unused_imports)]
 
+pub mod databases;
 pub mod fault;
 pub mod http;
 pub mod ledger;

@@ -22,6 +22,7 @@ use super::sqlite::overlay::JOURNAL_DELETE;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use pages::Stripped;
+pub(super) use pages::drop_own_table;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;

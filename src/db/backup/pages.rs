@@ -57,30 +57,8 @@ impl Stripped {
         let mut source = Source { pages: statement, may_go_on: may_go_on.clone(), _connection: connection };
         let overlay = Overlay::new(page_bytes, pages, Box::new(move |page, out| source.read(page, out)));
         let stripped = Stripped { overlay, page_bytes, may_go_on: may_go_on.clone() };
-        stripped.drop_own_table().map_err(|error| stripped.failed("leaving out our own table", &error))?;
+        drop_own_table(&stripped.overlay).map_err(|error| stripped.failed("leaving out our own table", &error))?;
         Ok(stripped)
-    }
-
-    /// A reserved name cannot be dropped, so the table gets another one first, of the same length so that no page changes its
-    /// shape for it, and of random letters so that no table of a client has it. What is deleted is overwritten: not even the
-    /// unused parts of pages tell of it.
-    fn drop_own_table(&self) -> Result<(), Error> {
-        const DIGITS: usize = 11;
-        let random = random::u64()
-            .map_err(|error| Error { code: code::SQLITE_ERROR, text: format!("no random numbers: {error}") })?;
-        let hex = format!("{random:016x}");
-        let name = format!("gone_{}", &hex[..DIGITS]);
-        debug_assert_eq!(name.len(), RESERVED_TABLE.len());
-        let connection = self.overlay.connect()?;
-        connection.execute(&format!(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON;
-             PRAGMA cache_size = -{CACHE_KIB}; PRAGMA writable_schema = ON;
-             UPDATE sqlite_schema
-             SET name = '{name}', tbl_name = '{name}', sql = replace(sql, '{RESERVED_TABLE}', '{name}')
-             WHERE name = '{RESERVED_TABLE}';
-             PRAGMA writable_schema = RESET"
-        ))?;
-        connection.execute(&format!("DROP TABLE {name}"))
     }
 
     /// Names what the source said, where it was the source.
@@ -118,4 +96,28 @@ impl Stripped {
         let sql = format!("PRAGMA cache_size = -{CACHE_KIB}; VACUUM INTO '{}'", path.replace('\'', "''"));
         connection.execute(&sql).map_err(failed)
     }
+}
+
+/// Leaves our own table out of a database.
+///
+/// A reserved name cannot be dropped, so the table gets another one first, of the same length so that no page changes its
+/// shape for it, and of random letters so that no table of a client has it. What is deleted is overwritten: not even the
+/// unused parts of pages tell of it.
+pub(in crate::db) fn drop_own_table(overlay: &Overlay) -> Result<(), Error> {
+    const DIGITS: usize = 11;
+    let random = random::u64()
+        .map_err(|error| Error { code: code::SQLITE_ERROR, text: format!("no random numbers: {error}") })?;
+    let hex = format!("{random:016x}");
+    let name = format!("gone_{}", &hex[..DIGITS]);
+    debug_assert_eq!(name.len(), RESERVED_TABLE.len());
+    let connection = overlay.connect()?;
+    connection.execute(&format!(
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON;
+         PRAGMA cache_size = -{CACHE_KIB}; PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema
+         SET name = '{name}', tbl_name = '{name}', sql = replace(sql, '{RESERVED_TABLE}', '{name}')
+         WHERE name = '{RESERVED_TABLE}';
+         PRAGMA writable_schema = RESET"
+    ))?;
+    connection.execute(&format!("DROP TABLE {name}"))
 }

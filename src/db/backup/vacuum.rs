@@ -4,6 +4,7 @@
 
 use super::pages::Stripped;
 use super::{BUFFER_BYTES, MayGoOn};
+use crate::db::disk;
 use crate::db::fatal::Fatal;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,8 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Names of the files begin so, beside the database.
 const FILE_PREFIX: &str = "db.sqlite.backup-";
-/// What must stay free on the disk: a node whose writes find it full must stop, and a backup is not worth that.
-const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// Removes what a process that died while it made a file has left behind in `dir`.
 ///
@@ -48,16 +47,8 @@ pub(super) fn vacuum(stripped: &Stripped, path: &Path) -> Result<File, Fatal> {
     static MADE: AtomicU64 = AtomicU64::new(0);
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let on_disk = |error: io::Error| Fatal::new(format!("making a vacuumed copy: {error}"));
-    let disk = rustix::fs::statvfs(dir).map_err(|error| on_disk(error.into()))?;
-    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let needed_bytes = stripped.bytes() + FREE_BYTES_MIN;
-    if free_bytes < needed_bytes {
-        let text = format!(
-            "no room for a vacuumed copy: it may need {needed_bytes} bytes on the disk, {free_bytes} are free; a backup without \
-             vacuum needs none"
-        );
-        return Err(Fatal::new(text));
-    }
+    disk::check_room(dir, stripped.bytes(), "for a vacuumed copy")
+        .map_err(|text| Fatal::new(format!("{text}; a backup without vacuum needs none")))?;
     let scratch = Scratch(dir.join(format!("{FILE_PREFIX}{}", MADE.fetch_add(1, Ordering::Relaxed))));
     stripped.vacuum_into(&scratch.0)?;
     File::open(&scratch.0).map_err(on_disk)

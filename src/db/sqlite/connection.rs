@@ -248,6 +248,14 @@ impl Connection {
         self.configure(ffi::SQLITE_DBCONFIG_DQS_DDL, false)
     }
 
+    /// Whether `"text"` in double quotes is a string, where no column has that name, also in CREATE statements.
+    ///
+    /// # Errors
+    /// SQLite does not know this option.
+    pub fn allow_strings_in_definitions(&self, on: bool) -> Result<(), Error> {
+        self.configure(ffi::SQLITE_DBCONFIG_DQS_DDL, on)
+    }
+
     /// Enforces foreign keys or not, from the next statement on. If that is a change, SQLite compiles all prepared
     /// statements anew.
     ///

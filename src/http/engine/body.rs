@@ -3,7 +3,7 @@
 
 use super::Body;
 use super::budget::{Budget, Charge, Scratch};
-use super::config::BODY_MEMORY_BYTES_MAX;
+use super::config::{BODY_MEMORY_BYTES_MAX, DISK_LOOK_BYTES};
 use super::head::Refusal;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -36,6 +36,7 @@ impl BodySink {
     /// # Errors
     /// 503 when it has to go to a file and cannot.
     pub fn push(&mut self, data: &[u8], scratch: &Scratch) -> Result<bool, Refusal> {
+        let looked = self.bytes / DISK_LOOK_BYTES;
         self.bytes += data.len() as u64;
         let mut moved = false;
         if self.file.is_none() {
@@ -46,7 +47,7 @@ impl BodySink {
             self.file = Some(scratch.file().map_err(|error| no_room(&error))?);
             moved = true;
         }
-        if !self.file_charge.set(self.bytes) {
+        if !self.file_charge.set(self.bytes) || looked < self.bytes / DISK_LOOK_BYTES && !scratch.has_room() {
             return Err(NO_ROOM);
         }
         let file = self.file.as_mut().expect("just made");

@@ -1,5 +1,6 @@
 //! Bounds what all connections together hold: bytes of memory and bytes of scratch files. Any thread; only counts.
 
+use super::config::DISK_FREE_BYTES_MIN;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,13 @@ pub struct Scratch {
 impl Scratch {
     pub fn new(dir: PathBuf, bytes_max: u64) -> Scratch {
         Scratch { dir, space: Budget::new(bytes_max), made: AtomicU64::new(0) }
+    }
+
+    /// Is there room on the disk for more?
+    pub fn has_room(&self) -> bool {
+        // A disk that cannot be asked is found out by the write.
+        rustix::fs::statvfs(&self.dir)
+            .map_or(true, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= DISK_FREE_BYTES_MIN)
     }
 
     /// A new empty file for reading and writing.

@@ -20,6 +20,11 @@ pub const BODY_MEMORY_BYTES_MAX: usize = 256 * 1024;
 pub const BUFFERS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes that all scratch files may hold together; beyond it bodies get 503 and answers are cut.
 pub const SCRATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// What must stay free on the disk of the scratch files, looked at whenever a body has grown by [`DISK_LOOK_BYTES`]; else it
+/// gets 503. The log and the database may lie on the same disk, and a node that finds it full must stop.
+pub const DISK_FREE_BYTES_MIN: u64 = 128 * 1024 * 1024;
+/// See [`DISK_FREE_BYTES_MIN`].
+pub const DISK_LOOK_BYTES: u64 = 8 * 1024 * 1024;
 /// Workers that may write to scratch files at one time: a disk that stalls must not stall everybody. Bodies wait for
 /// their turn unread; an answer that finds neither memory nor a turn is cut off.
 pub const DISK_WRITERS_MAX: usize = 3;

@@ -215,7 +215,7 @@ impl Conn {
                     return Step::Yield;
                 }
                 *since = None;
-                let parsed = head::parse(&worker.input.filled()[start..end], worker.shared.config.body_bytes_max);
+                let parsed = head::parse(&worker.input.filled()[start..end], u64::MAX);
                 worker.input.consume(end);
                 return match parsed {
                     Ok(head) => self.begin(worker, slot, head),

@@ -148,6 +148,12 @@ pub trait Handler: Send + Sync + 'static {
     fn refuse_early(&self, _head: &HeadView<'_>) -> Option<Response> {
         None
     }
+
+    /// The longest body that a request to this path may have, in bytes, where all others may have `others_max`. Must not
+    /// block.
+    fn body_bytes_max(&self, _path: &str, others_max: u64) -> u64 {
+        others_max
+    }
 }
 
 /// What is known of a request before its body is read; the fields are those of [`Request`].

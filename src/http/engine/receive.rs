@@ -47,12 +47,14 @@ impl Conn {
         self.manner.old = head.old;
         self.manner.head_only = head.method == "HEAD";
         self.manner.keep_alive = head.keep_alive;
+        let handler = Arc::clone(&worker.shared.handler);
+        let bytes_max = handler.body_bytes_max(&head.path, worker.shared.config.body_bytes_max);
         let decoder = match head.framing {
             Framing::None => return self.dispatch(worker, slot, head, Body::Memory(Vec::new())),
+            Framing::Length(length) if length > bytes_max => return self.refuse(worker, Refusal(413)),
             Framing::Length(length) => Decoder::Length(length),
-            Framing::Chunked => Decoder::Chunked(Chunked::new(worker.shared.config.body_bytes_max)),
+            Framing::Chunked => Decoder::Chunked(Chunked::new(bytes_max)),
         };
-        let handler = Arc::clone(&worker.shared.handler);
         let view = HeadView {
             method: &head.method,
             path: &head.path,

@@ -236,7 +236,7 @@ impl Worker {
         let headers =
             headers.map(|h| (h.field.as_str().as_str().to_owned(), h.value.as_str().as_bytes().to_vec())).collect();
         let peer = request.remote_addr().copied().ok_or(Refusal(400))?;
-        let limit = self.shared.config.body_bytes_max;
+        let limit = self.shared.handler.body_bytes_max(&path, self.shared.config.body_bytes_max);
         if request.body_length().is_some_and(|length| length as u64 > limit) {
             return Err(Refusal(413));
         }

@@ -2,12 +2,14 @@
 
 pub mod admin;
 pub mod backup;
+pub mod boot;
 pub mod console;
 pub mod debug;
 pub mod execute;
 mod interfaces;
 pub mod leader;
 pub mod licenses;
+pub mod load;
 pub mod nodes;
 pub mod query;
 pub mod readyz;
@@ -16,17 +18,17 @@ pub mod request;
 pub mod sql;
 pub mod status;
 mod store_status;
-pub mod unsupported;
 pub mod verify;
 
-use super::engine::Response;
+use super::engine::{Body, Response};
 use super::front::Call;
 use super::params::Flag;
 use super::reply;
 use super::statements::{self, BodyError};
 use crate::command::{Request, Statement};
-use crate::coordinator::{AdminOptions, ReadOptions, ReadPurpose};
+use crate::coordinator::{AdminOptions, LoadSource, ReadOptions, ReadPurpose};
 use crate::limits;
+use std::io;
 
 /// Most bytes in the body of an endpoint that takes one small JSON object.
 const SMALL_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -51,13 +53,31 @@ fn json_or_plain_statements(call: &mut Call) -> Result<Vec<Statement>, Response>
 }
 
 fn body(call: &mut Call) -> Result<Vec<u8>, Response> {
-    if call.request.body.len() > limits::LARGE_BODY_BYTES {
+    take_turn(call, call.request.body.len())?;
+    call.take_body().map_err(|error| cannot_read_body(&error))
+}
+
+/// Waits until a body of so many bytes may be held in memory.
+fn take_turn(call: &mut Call, bytes: u64) -> Result<(), Response> {
+    if bytes > limits::LARGE_BODY_BYTES {
         call.turn = limits::LARGE_BODIES.enter();
         if call.turn.is_none() {
             return Err(reply::text_error(503, "busy with other large requests: try again, or send smaller ones"));
         }
     }
-    call.take_body().map_err(|error| reply::text_error(500, format_args!("cannot read the request body: {error}")))
+    Ok(())
+}
+
+fn cannot_read_body(error: &io::Error) -> Response {
+    reply::text_error(500, format_args!("cannot read the request body: {error}"))
+}
+
+/// The body where it lies.
+fn source(call: &mut Call) -> LoadSource {
+    match std::mem::replace(&mut call.request.body, Body::Memory(Vec::new())) {
+        Body::Memory(bytes) => LoadSource::Memory(bytes),
+        Body::File { file, bytes } => LoadSource::File { file, bytes },
+    }
 }
 
 fn bad_body(error: BodyError) -> Response {
