@@ -10,7 +10,6 @@ use crate::coordinator::Membership;
 use crate::coordinator::inbound::MembershipService;
 use crate::net::Reply;
 use crate::net::call::{Answer, Call, Candidate, JoinRequest};
-use crate::vars;
 use raft::NodeId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,13 +21,6 @@ const REMOVE_TIME_MAX: Duration = Duration::from_secs(5);
 
 impl MembershipService for Cluster {
     fn call(&self, _from: Option<NodeId>, call: Call, reply: Reply) {
-        match &call {
-            Call::Notify(_) => vars::cluster::NUM_NOTIFY_REQ.add(1),
-            Call::Join(_) => vars::cluster::NUM_JOIN_REQ.add(1),
-            Call::Remove { .. } => vars::cluster::NUM_REMOVE_NODE_REQ.add(1),
-            Call::StepDown { .. } => vars::cluster::NUM_STEPDOWN_REQ.add(1),
-            _ => {}
-        }
         self.answer(call, Box::new(move |answer| reply.send(answer)));
     }
 }

@@ -4,11 +4,11 @@ use crate::group::{Group, LIMIT, status};
 use crate::support::poll;
 use serde_json::{Value, json};
 
-fn counter(group: &Group, at: usize, name: &str) -> u64 {
-    let reply = group.node(at).client().get("/debug/vars?key=store").expect("the node answers");
+fn counter(group: &Group, at: usize, vars: &str, name: &str) -> u64 {
+    let reply = group.node(at).client().get(&format!("/debug/vars?key={vars}")).expect("the node answers");
     let counters = reply.json();
     // The document has the group as its one member, or is the group.
-    let found = counters.get(name).or_else(|| counters.get("store").and_then(|store| store.get(name)));
+    let found = counters.get(name).or_else(|| counters.get(vars).and_then(|vars| vars.get(name)));
     found.and_then(Value::as_u64).unwrap_or_default()
 }
 
@@ -41,12 +41,24 @@ fn a_node_leaves_at_its_stop_leader_or_not_and_comes_back_with_the_same_flags() 
 }
 
 #[test]
+fn what_another_node_asks_for_is_counted_once() {
+    let group = Group::start("cluster-counted", 3, &[]);
+    let leader = group.leader();
+    let (asked, gone) = ((leader + 1) % 3, (leader + 2) % 3);
+    let body = format!(r#"{{"id":"n{}"}}"#, gone + 1);
+    let reply = group.node(asked).client().call("DELETE", "/remove", &[], body.as_bytes()).expect("an answer");
+    assert_eq!((reply.status, reply.text().as_str()), (200, ""));
+    assert_eq!(counter(&group, leader, "cluster", "num_remove_node_req"), 1);
+    assert_eq!(counter(&group, asked, "proxy", "remote_remove_node"), 1);
+}
+
+#[test]
 fn a_member_that_moves_is_found_at_its_new_address() {
     let mut group = Group::start("cluster-move", 3, &[]);
     group.node(0).execute(r#"["CREATE TABLE t(x)"]"#);
     let leader = group.leader();
     let moving = group.follower();
-    let before: u64 = counter(&group, leader, "num_removed_before_joins");
+    let before: u64 = counter(&group, leader, "store", "num_removed_before_joins");
     group.kill(moving);
     group.node(leader).execute(r#"["INSERT INTO t VALUES(1)"]"#);
     let (id, join) = (format!("-node-id=n{}", moving + 1), format!("-join={}", group.raft_address(leader)));
@@ -59,7 +71,7 @@ fn a_member_that_moves_is_found_at_its_new_address() {
     });
     group.wait_voters(3);
     group.assert_equal_copies(&["t"]);
-    assert_eq!(counter(&group, leader, "num_removed_before_joins"), before + 1);
+    assert_eq!(counter(&group, leader, "store", "num_removed_before_joins"), before + 1);
 }
 
 #[test]
@@ -74,5 +86,5 @@ fn silent_nodes_are_removed_each_kind_by_its_own_clock() {
     group.kill(follower);
     let left = group.leader();
     poll("the voter to be gone", LIMIT, || (members(&group, left) == 2).then_some(()));
-    assert_eq!(counter(&group, left, "nodes_reaped_failed"), 0);
+    assert_eq!(counter(&group, left, "store", "nodes_reaped_failed"), 0);
 }

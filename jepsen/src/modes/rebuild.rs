@@ -36,9 +36,11 @@ pub fn main(args: &mut Args) -> Result<Report, String> {
     let leader = cluster.leader(HEALTHY_LIMIT)?;
     let port = cluster.members[leader].http_port;
     fill(port, (gb * 1e9) as u64)?;
-    let padding = "x".repeat(1_000_000);
-    for _ in 0..PADDINGS {
-        execute(port, &[format!("DELETE FROM live WHERE id < 0 /* {padding} */")])?;
+    if by == "copy" {
+        let padding = "x".repeat(1_000_000);
+        for _ in 0..PADDINGS {
+            execute(port, &[format!("DELETE FROM live WHERE id < 0 /* {padding} */")])?;
+        }
     }
     cluster.wait_in_step(REBUILD_LIMIT)?;
     let term = cluster.term();
