@@ -14,6 +14,10 @@ use std::sync::OnceLock;
 /// to the byte; they are smaller than a hundredth of it.
 pub const STATEMENT_BYTES_MAX: i64 = if cfg!(test) { 128 * 1024 * 1024 } else { 1024 * 1024 * 1024 };
 
+/// A statement that has taken so much leaves memory behind that is free, but in pieces between others: the C library would keep
+/// it, some 25 MB for each of its arenas after one statement of a megabyte.
+const LARGE_STATEMENT_BYTES: i64 = 8 * 1024 * 1024;
+
 /// SQLite's own allocator.
 struct Inner(ffi::sqlite3_mem_methods);
 
@@ -28,6 +32,8 @@ thread_local! {
     static LEFT: Cell<Option<i64>> = const { Cell::new(None) };
     /// The last statement of this thread wanted more.
     static IS_EXCEEDED: Cell<bool> = const { Cell::new(false) };
+    /// The statement of this thread has taken more than `LARGE_STATEMENT_BYTES` at some moment.
+    static IS_LARGE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Installs the allocator, if that has not been done. False: SQLite was in use before, and there are no budgets.
@@ -69,6 +75,7 @@ impl Budget {
     /// Also forgets whether an earlier one was exceeded.
     pub fn begin() -> Budget {
         IS_EXCEEDED.set(false);
+        IS_LARGE.set(false);
         LEFT.set(Some(STATEMENT_BYTES_MAX));
         Budget(())
     }
@@ -77,6 +84,9 @@ impl Budget {
 impl Drop for Budget {
     fn drop(&mut self) {
         LEFT.set(None);
+        if IS_LARGE.get() {
+            crate::limits::release_memory();
+        }
     }
 }
 
@@ -92,6 +102,9 @@ fn take(bytes: i64) -> bool {
         return false;
     }
     LEFT.set(Some(left - bytes));
+    if left - bytes < STATEMENT_BYTES_MAX - LARGE_STATEMENT_BYTES {
+        IS_LARGE.set(true);
+    }
     true
 }
 
