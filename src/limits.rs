@@ -5,6 +5,8 @@
 
 use crate::{db, http};
 use parking_lot::{Condvar, Mutex};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -139,6 +141,15 @@ pub fn prepare_process() {
     limit.current = limit.maximum;
     // A limit that cannot be raised stays as it is: the engine counts with what there is.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+}
+
+/// What programs without privileges may still write on the disk of a directory.
+///
+/// # Errors
+/// It is not there, or its disk does not tell.
+pub fn free_disk_bytes(dir: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(dir)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Gives freed memory back to the system. For after something large; costs about a millisecond.

@@ -88,15 +88,6 @@ impl Action {
     pub fn ends_batch(&self) -> bool {
         matches!(self, Action::Hash)
     }
-
-    /// It does what a client asked for, so that a node may pass it on to the leader.
-    pub fn is_from_client(&self) -> bool {
-        match self {
-            Action::Execute(_) | Action::Request(_) | Action::Script(_) => true,
-            Action::LoadChunk(_) | Action::LoadCommit(_) => true,
-            Action::Barrier | Action::Vacuum | Action::Optimize { .. } | Action::Hash | Action::Verdict { .. } => false,
-        }
-    }
 }
 
 /// The content of one log entry of kind `Command`.

@@ -74,7 +74,7 @@ impl Coordinator {
                 return Err(Error::NotSingleNode);
             }
             may_lead_a_load(node)?;
-            let bytes = source.len();
+            let bytes = source.bytes();
             coordinator.load(source, &callers, BOOT_STEP_TIME_MAX, None)?;
             log::info!(target: "store", "boot process installed {bytes} bytes");
             vars::store::NUM_BOOTS.add(1);

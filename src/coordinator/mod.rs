@@ -20,7 +20,7 @@ pub mod timer;
 pub mod verify;
 pub mod write;
 
-pub use crate::db::load::Source as LoadSource;
+pub use crate::db::load::{START_BYTES, Source as LoadSource, has_magic, is_database};
 pub use crate::db::syntax::SyntaxChecker;
 pub use admin::{AdminDone, AdminOptions, Membership};
 pub use backup::{BackupDone, BackupRequest, BackupStart, BackupStream};

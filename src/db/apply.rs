@@ -214,19 +214,12 @@ impl Writer {
             Action::Barrier | Action::Hash | Action::Verdict { .. } => Ok(Some(Outcome::default())),
             Action::Vacuum | Action::Optimize { .. } => Ok(None),
             Action::LoadChunk(chunk) => {
-                let (time_us, mut refused) = (self.record.time_us, None);
-                self.as_no_parent(|writer| {
-                    refused = writer.parts.add(chunk, time_us)?;
-                    Ok(())
-                })?;
+                let time_us = self.record.time_us;
+                let refused = self.as_no_parent(|writer| writer.parts.add(chunk, time_us))?;
                 Ok(Some(refused.map_or_else(Outcome::default, |text| Outcome::error(text, Repeat::First))))
             }
             Action::LoadCommit(commit) => {
-                let mut text = "";
-                self.as_no_parent(|writer| {
-                    text = writer.parts.refuse(commit)?;
-                    Ok(())
-                })?;
+                let text = self.as_no_parent(|writer| writer.parts.refuse(commit))?;
                 Ok(Some(Outcome::error(text, Repeat::First)))
             }
             Action::Execute(request) | Action::Request(request) | Action::Script(request) => {

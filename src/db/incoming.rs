@@ -9,7 +9,7 @@ use super::copy_progress::{CopyProgress, PROGRESS_FILE};
 use super::fatal::Fatal;
 use super::record;
 use super::sqlite::{Access, Connection, PORTION_BYTES, write_out};
-use super::swap::{remove_if_there, step, sync_dir};
+use super::swap::{remove_database, remove_if_there, settle, step};
 use raft::LogId;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
@@ -52,10 +52,7 @@ impl Incoming {
 /// A file is there and cannot be removed.
 pub fn discard(dir: &Path) -> io::Result<()> {
     remove_if_there(&dir.join(PROGRESS_FILE))?;
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        remove_if_there(&dir.join(format!("{INCOMING_FILE}{suffix}")))?;
-    }
-    Ok(())
+    remove_database(&dir.join(INCOMING_FILE))
 }
 
 impl CopyTarget {
@@ -172,15 +169,7 @@ impl CopyTarget {
             }
         }
         step(&dir);
-        for suffix in ["-wal", "-shm"] {
-            let name = dir.join(format!("{INCOMING_FILE}{suffix}"));
-            if suffix == "-wal" && std::fs::metadata(&name).is_ok_and(|file| file.len() > 0) {
-                return Err(format!("{} is not empty", name.display()));
-            }
-            remove_if_there(&name).map_err(on_disk)?;
-        }
-        File::open(&path).and_then(|file| file.sync_all()).map_err(on_disk)?;
-        sync_dir(&dir).map_err(on_disk)?;
+        settle(&path).map_err(on_disk)?;
         step(&dir);
         Ok(Incoming { path, applied: meta.applied })
     }
@@ -211,9 +200,8 @@ fn mark(path: &Path, meta: &CopyMeta) -> Result<(), Fatal> {
     connection.execute("BEGIN IMMEDIATE").map_err(failed)?;
     record::write_installed(&connection, meta.applied)?;
     connection.execute("COMMIT").map_err(failed)?;
-    // The first column says whether somebody stood in the way.
-    match connection.query_integer("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed)? {
-        Some(0) => Ok(()),
-        _ => Err(Fatal::new("the copy is in use")),
+    match connection.checkpoint_truncate().map_err(failed)? {
+        true => Ok(()),
+        false => Err(Fatal::new("the copy is in use")),
     }
 }

@@ -45,16 +45,15 @@ impl Writer {
 }
 
 fn replace(writer: Writer, incoming: &Incoming, path: &Path) -> Result<(), Fatal> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = dir_of(path);
     // Everything into the database file, so that it is whole without its WAL: a WAL that stayed would be taken for the
     // new database's. FULL syncs the file before the WAL is cut off.
     let failed = |error| Fatal::sqlite("closing the old database", &error);
     writer.connection().set_busy_timeout_ms(BUSY_TIMEOUT_MS);
     writer.connection().execute("PRAGMA synchronous = FULL").map_err(failed)?;
     step(dir);
-    match writer.connection().query_integer("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed)? {
-        Some(0) => {}
-        _ => return Err(Fatal::new("the old database cannot be closed: others read it")),
+    if !writer.connection().checkpoint_truncate().map_err(failed)? {
+        return Err(Fatal::new("the old database cannot be closed: others read it"));
     }
     step(dir);
     drop(writer);
@@ -81,6 +80,29 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// The directory in which a file lies.
+pub(super) fn dir_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Removes a database that is not in use, and what SQLite may have left beside it.
+pub(super) fn remove_database(path: &Path) -> io::Result<()> {
+    ["", "-wal", "-shm", "-journal"].iter().try_for_each(|suffix| remove_if_there(&with_suffix(path, suffix)))
+}
+
+/// Makes a database durable that is to take the place of another: one file, with nothing beside it, since all of its WAL was
+/// moved into it and nobody has it open.
+pub(super) fn settle(path: &Path) -> io::Result<()> {
+    let wal = with_suffix(path, "-wal");
+    if std::fs::metadata(&wal).is_ok_and(|file| file.len() > 0) {
+        return Err(io::Error::other(format!("{} is not empty", wal.display())));
+    }
+    remove_if_there(&wal)?;
+    remove_if_there(&with_suffix(path, "-shm"))?;
+    File::open(path)?.sync_all()?;
+    sync_dir(dir_of(path))
 }
 
 pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {

@@ -292,14 +292,15 @@ impl Writer {
 
     /// For SQL of our own that writes our table. Clients can no longer make foreign keys onto it, but a database from
     /// elsewhere may hold some, and then they must not count: SQLite might refuse to compile the SQL.
-    pub(super) fn as_no_parent(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), Fatal>) -> Result<(), Fatal> {
+    pub(super) fn as_no_parent<T>(&mut self, write: impl FnOnce(&mut Writer) -> Result<T, Fatal>) -> Result<T, Fatal> {
         if !self.is_parent {
             return write(self);
         }
         let failed = |error| Fatal::sqlite("switching foreign keys", &error);
         self.connection.set_foreign_keys(false).map_err(failed)?;
-        write(self)?;
-        self.connection.set_foreign_keys(self.foreign_keys).map_err(failed)
+        let written = write(self)?;
+        self.connection.set_foreign_keys(self.foreign_keys).map_err(failed)?;
+        Ok(written)
     }
 
     /// Enforces foreign keys as `-fk` says, or not at all.
@@ -311,7 +312,11 @@ impl Writer {
 
     /// Entries are applied one after the other, each once.
     pub(super) fn check_follows(&self, id: LogId) -> Result<(), Fatal> {
-        if id.index != self.record.applied.index.next() || id.term < self.record.applied.term {
+        self.check_follows_at(id, self.record.applied.index.next())
+    }
+
+    fn check_follows_at(&self, id: LogId, index: Index) -> Result<(), Fatal> {
+        if id.index != index || id.term < self.record.applied.term {
             return Err(Fatal::new(format!("entry {id} does not follow {}", self.record.applied)));
         }
         Ok(())
@@ -384,9 +389,7 @@ impl Writer {
         let mut expected = self.record.applied.index;
         for (id, _) in entries {
             expected = expected.next();
-            if id.index != expected || id.term < self.record.applied.term {
-                return Err(Fatal::new(format!("entry {id} does not follow {}", self.record.applied)));
-            }
+            self.check_follows_at(*id, expected)?;
         }
         context::with(|c| {
             c.full_tables.replace(std::mem::take(&mut self.full_tables));

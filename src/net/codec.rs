@@ -17,7 +17,7 @@
 //!             Remove 6:     id
 //!             StepDown 7:   optional target, wait u8
 //!             Write 8:      payload bytes
-//!             ReadIndex 9:  level u8 (1 weak, 2 linearizable, 3 strong), purpose u8 (1 query, 2 request, 3 backup, 4 load)
+//!             ReadIndex 9:  level u8 (1 weak, 2 linearizable, 3 strong), purpose u8 (1 query, 2 request, 3 backup)
 //!             Hash 10:      index u64
 //!             SendCopy 11:  id
 //!             Verify 12:    nothing

@@ -24,9 +24,7 @@ impl Database {
         self.writer = Some(writer.replace_with(incoming, &self.options)?);
         Ok(())
     }
-}
 
-impl Database {
     /// Applies one entry, whatever it is, where nobody reads and nobody waits for what it comes to.
     ///
     /// # Errors

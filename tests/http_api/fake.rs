@@ -240,6 +240,13 @@ impl Fake {
     }
 }
 
+fn in_memory(source: LoadSource) -> Vec<u8> {
+    match source {
+        LoadSource::Memory(bytes) => bytes,
+        LoadSource::File { .. } => panic!("it lies in memory"),
+    }
+}
+
 impl Backend for Fake {
     fn execute(&self, request: Request, options: &ReadOptions, done: WriteDone) {
         self.note("execute", Some(&request), Some(options));
@@ -266,7 +273,7 @@ impl Backend for Fake {
             return done(Err(Error::Redirect { leader_url: "http://leader:4001".to_owned() }));
         }
         done(Ok(Box::new(move || {
-            let bytes = request.source.into_bytes().expect("it lies in memory");
+            let bytes = in_memory(request.source);
             if bytes.ends_with(b"bad") {
                 return Err(Error::UnfitDatabase("no room".to_owned()));
             }
@@ -278,7 +285,7 @@ impl Backend for Fake {
         self.note("boot", None, None);
         let has_leader = self.has_leader.load(Ordering::SeqCst);
         Box::new(move || {
-            let bytes = source.into_bytes().expect("it lies in memory");
+            let bytes = in_memory(source);
             match bytes.ends_with(b"bad") {
                 _ if !has_leader => Err(Error::NotLeader),
                 true => Err(Error::UnfitDatabase("no room".to_owned())),

@@ -6,6 +6,7 @@ use super::pages::Stripped;
 use super::{BUFFER_BYTES, MayGoOn};
 use crate::db::disk;
 use crate::db::fatal::Fatal;
+use crate::db::swap::dir_of;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ impl Drop for Scratch {
 /// Makes the file beside the database at `path`.
 pub(super) fn vacuum(stripped: &Stripped, path: &Path) -> Result<File, Fatal> {
     static MADE: AtomicU64 = AtomicU64::new(0);
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = dir_of(path);
     let on_disk = |error: io::Error| Fatal::new(format!("making a vacuumed copy: {error}"));
     disk::check_room(dir, stripped.bytes(), "for a vacuumed copy")
         .map_err(|text| Fatal::new(format!("{text}; a backup without vacuum needs none")))?;

@@ -8,10 +8,10 @@ use crate::db::fatal::Fatal;
 use crate::db::incoming::Incoming;
 use crate::db::record::{self, Progress, Record};
 use crate::db::sqlite::{Access, Connection};
-use crate::db::swap::{remove_if_there, step, sync_dir};
+use crate::db::swap::{dir_of, remove_database, settle, step};
 use crate::db::{Item, Writer, retries};
 use raft::LogId;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -27,10 +27,7 @@ const ADVICE_FULL: &str = "free space on its disk, then start the node again: no
 /// # Errors
 /// A file is there and cannot be removed.
 pub fn discard(dir: &Path) -> io::Result<()> {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        remove_if_there(&dir.join(format!("{FILE}{suffix}")))?;
-    }
-    Ok(())
+    remove_database(&dir.join(FILE))
 }
 
 impl Writer {
@@ -54,7 +51,7 @@ impl Writer {
     }
 
     fn assemble(&mut self, id: LogId, command: &Command, commit: &LoadCommit) -> Result<Option<Incoming>, Fatal> {
-        let dir = self.path().parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let dir = dir_of(self.path()).to_owned();
         let path = dir.join(FILE);
         discard(&dir).map_err(|error| on_disk(&error))?;
         let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(|error| on_disk(&error))?;
@@ -79,15 +76,7 @@ impl Writer {
         step(&dir);
         self.furnish(&path, id, command)?;
         step(&dir);
-        for suffix in ["-wal", "-shm"] {
-            let name = dir.join(format!("{FILE}{suffix}"));
-            if suffix == "-wal" && std::fs::metadata(&name).is_ok_and(|file| file.len() > 0) {
-                return Err(Fatal::new(format!("{} is not empty", name.display())));
-            }
-            remove_if_there(&name).map_err(|error| on_disk(&error))?;
-        }
-        File::open(&path).and_then(|file| file.sync_all()).map_err(|error| on_disk(&error))?;
-        sync_dir(&dir).map_err(|error| on_disk(&error))?;
+        settle(&path).map_err(|error| on_disk(&error))?;
         step(&dir);
         Ok(Some(Incoming { path, applied: id }))
     }
@@ -123,10 +112,9 @@ impl Writer {
         if connection.query_texts("PRAGMA journal_mode = WAL").map_err(failed)? != ["wal"] {
             return Err(Fatal::new("the loaded database cannot be put into WAL mode"));
         }
-        // The first column says whether somebody stood in the way.
-        match connection.query_integer("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed)? {
-            Some(0) => Ok(()),
-            _ => Err(Fatal::new("the loaded database is in use")),
+        match connection.checkpoint_truncate().map_err(failed)? {
+            true => Ok(()),
+            false => Err(Fatal::new("the loaded database is in use")),
         }
     }
 }

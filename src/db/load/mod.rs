@@ -21,4 +21,4 @@ mod upload;
 
 pub use assemble::discard;
 pub(in crate::db) use parts::{Parts, ROW_PART_FIRST};
-pub use upload::{Source, Upload};
+pub use upload::{START_BYTES, Source, Upload, has_magic, is_database};

@@ -45,6 +45,19 @@ thread_local! {
     static CHECK_ENDS: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
+/// Of what a client has sent, enough to know it by: for [`is_database`] and [`has_magic`].
+pub const START_BYTES: usize = MAGIC.len();
+
+/// Does what begins so say that it is a database, of whatever kind and state? All else is SQL.
+pub fn is_database(start: &[u8]) -> bool {
+    start.len() > SNIFFED.len() && start.starts_with(SNIFFED)
+}
+
+/// Does it begin as a database of the one format that there is?
+pub fn has_magic(start: &[u8]) -> bool {
+    start.starts_with(MAGIC)
+}
+
 /// The bytes that a client has sent.
 pub enum Source {
     Memory(Vec<u8>),
@@ -56,53 +69,11 @@ pub enum Source {
 }
 
 impl Source {
-    /// In bytes.
-    pub fn len(&self) -> u64 {
+    /// How many they are.
+    pub fn bytes(&self) -> u64 {
         match self {
             Source::Memory(bytes) => bytes.len() as u64,
             Source::File { bytes, .. } => *bytes,
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Does it say that it is a database, of whatever kind and state? All else is SQL.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn is_database(&self) -> io::Result<bool> {
-        let mut start = [0; SNIFFED.len()];
-        if self.len() <= SNIFFED.len() as u64 {
-            return Ok(false);
-        }
-        self.read_at(0, &mut start)?;
-        Ok(start == *SNIFFED)
-    }
-
-    /// Does it begin as a database of the one format that there is?
-    ///
-    /// # Errors
-    /// The file cannot be read, or is too short.
-    pub fn has_magic(&self) -> io::Result<bool> {
-        let mut start = [0; MAGIC.len()];
-        self.read_at(0, &mut start)?;
-        Ok(start == *MAGIC)
-    }
-
-    /// All of it, in memory.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn into_bytes(self) -> io::Result<Vec<u8>> {
-        match self {
-            Source::Memory(bytes) => Ok(bytes),
-            Source::File { file, bytes } => {
-                let mut all = vec![0; usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?];
-                file.read_exact_at(&mut all, 0)?;
-                Ok(all)
-            }
         }
     }
 
@@ -129,7 +100,7 @@ struct Geometry {
 impl Geometry {
     /// `bytes`: the size of the file.
     fn of(header: &[u8; HEADER_BYTES], bytes: u64) -> Result<Geometry, String> {
-        if !header.starts_with(MAGIC) {
+        if !has_magic(header) {
             return Err("file is not a database".to_owned());
         }
         let u32_at = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
@@ -181,7 +152,7 @@ impl Upload {
     /// # Errors
     /// Why it is not fit, or why that cannot be said.
     pub fn check(source: Source) -> Result<Upload, String> {
-        let bytes = source.len();
+        let bytes = source.bytes();
         let mut header = [0; HEADER_BYTES];
         source.read_at(0, &mut header).map_err(|_| "file is not a database: it is too short".to_owned())?;
         let Geometry { page_bytes, pages } = Geometry::of(&header, bytes)?;
@@ -363,7 +334,6 @@ mod tests {
 
     #[test]
     fn a_body_is_sniffed_by_its_first_bytes() {
-        let is_database = |bytes: &[u8]| Source::Memory(bytes.to_vec()).is_database().unwrap();
         assert!(is_database(b"SQLite format 3\0"));
         assert!(is_database(b"SQLite format4"));
         for sql in [b"SQLite format".as_slice(), b"", b"sqlite format 3\0", b"SELECT 1; -- SQLite format 3"] {

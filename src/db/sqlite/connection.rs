@@ -162,6 +162,15 @@ impl Connection {
         }
     }
 
+    /// Moves the whole WAL into the database file and cuts it off. False: somebody stood in the way.
+    ///
+    /// # Errors
+    /// SQLite's, as they come.
+    pub fn checkpoint_truncate(&self) -> Result<bool, Error> {
+        // The first column says whether it was in use.
+        Ok(self.query_integer("PRAGMA wal_checkpoint(TRUNCATE)")? == Some(0))
+    }
+
     /// Runs one statement of our own and gives the integer in the first column of its first row.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Bounds what all connections together hold: bytes of memory and bytes of scratch files. Any thread; only counts.
 
 use super::config::DISK_FREE_BYTES_MIN;
+use crate::limits::free_disk_bytes;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -77,8 +78,7 @@ impl Scratch {
     /// Is there room on the disk for more?
     pub fn has_room(&self) -> bool {
         // A disk that cannot be asked is found out by the write.
-        rustix::fs::statvfs(&self.dir)
-            .map_or(true, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= DISK_FREE_BYTES_MIN)
+        free_disk_bytes(&self.dir).map_or(true, |bytes| bytes >= DISK_FREE_BYTES_MIN)
     }
 
     /// A new empty file for reading and writing.

@@ -51,6 +51,7 @@ pub use tiny::Engine;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 
 /// A request whose head and body have arrived whole.
 pub struct Request {
@@ -94,6 +95,22 @@ impl Body {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The first `bytes` of it, or all there are.
+    ///
+    /// # Errors
+    /// The scratch file cannot be read.
+    pub fn start(&self, bytes: usize) -> io::Result<Vec<u8>> {
+        let bytes = bytes.min(usize::try_from(self.len()).unwrap_or(usize::MAX));
+        match self {
+            Body::Memory(all) => Ok(all[..bytes].to_vec()),
+            Body::File { file, .. } => {
+                let mut start = vec![0; bytes];
+                file.read_exact_at(&mut start, 0)?;
+                Ok(start)
+            }
+        }
     }
 
     /// The body as a stream, from its start.

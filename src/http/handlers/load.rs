@@ -1,8 +1,8 @@
 //! `POST /db/load`: SQL, or a database file that takes the place of the database. The body says which it is.
 
-use super::{cannot_read_body, source, take_turn, write_options};
+use super::{body, cannot_read_body, source, write_options};
 use crate::command::{Request, Statement};
-use crate::coordinator::{Error, LoadRequest, LoadSource, LoadStart, Written};
+use crate::coordinator::{Error, LoadRequest, LoadSource, LoadStart, START_BYTES, Written, is_database};
 use crate::http::engine::Response;
 use crate::http::errors;
 use crate::http::front::Call;
@@ -10,10 +10,12 @@ use crate::http::reply::{self, Reply};
 use crate::http::results;
 
 pub fn handle(mut call: Call, reply: Reply) {
-    let source = source(&mut call);
-    match source.is_database() {
-        Ok(true) => load_file(call, source, reply),
-        Ok(false) => load_text(call, source, reply),
+    match call.request.body.start(START_BYTES).map(|start| is_database(&start)) {
+        Ok(true) => {
+            let source = source(&mut call);
+            load_file(call, source, reply);
+        }
+        Ok(false) => load_text(call, reply),
         Err(error) => reply.send(cannot_read_body(&error)),
     }
 }
@@ -42,22 +44,19 @@ fn load_file(call: Call, source: LoadSource, reply: Reply) {
     backend.load_file(request, done);
 }
 
-fn load_text(mut call: Call, source: LoadSource, reply: Reply) {
+fn load_text(mut call: Call, reply: Reply) {
     let bytes_max = call.api.config.http.body_bytes_max;
-    if source.len() > bytes_max {
+    if call.request.body.len() > bytes_max {
         let text = format_args!("SQL of more than {bytes_max} bytes: send it in parts, or as a database file");
         return reply.send(reply::text_error(413, text));
     }
-    if let Err(answer) = take_turn(&mut call, source.len()) {
-        return reply.send(answer);
-    }
-    let sql = match source.into_bytes().map(String::from_utf8) {
+    let sql = match body(&mut call).map(String::from_utf8) {
         Ok(Ok(sql)) => sql,
         Ok(Err(_)) => {
             let error = Error::Request("the body is neither a SQLite database nor SQL in UTF-8".to_owned());
             return reply.send(errors::data_endpoint(&call, &error));
         }
-        Err(error) => return reply.send(cannot_read_body(&error)),
+        Err(answer) => return reply.send(answer),
     };
     let options = match write_options(&call) {
         Ok(options) => options,

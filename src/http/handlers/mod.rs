@@ -53,19 +53,13 @@ fn json_or_plain_statements(call: &mut Call) -> Result<Vec<Statement>, Response>
 }
 
 fn body(call: &mut Call) -> Result<Vec<u8>, Response> {
-    take_turn(call, call.request.body.len())?;
-    call.take_body().map_err(|error| cannot_read_body(&error))
-}
-
-/// Waits until a body of so many bytes may be held in memory.
-fn take_turn(call: &mut Call, bytes: u64) -> Result<(), Response> {
-    if bytes > limits::LARGE_BODY_BYTES {
+    if call.request.body.len() > limits::LARGE_BODY_BYTES {
         call.turn = limits::LARGE_BODIES.enter();
         if call.turn.is_none() {
             return Err(reply::text_error(503, "busy with other large requests: try again, or send smaller ones"));
         }
     }
-    Ok(())
+    call.take_body().map_err(|error| cannot_read_body(&error))
 }
 
 fn cannot_read_body(error: &io::Error) -> Response {
